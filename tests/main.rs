@@ -1,0 +1,2 @@
+//! One test binary: whatever needs a server. The modules are named in the order in which the flows meet them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
