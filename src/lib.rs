@@ -1,4 +1,18 @@
 //! A serverless webhook handler for Momento Topics.
 
+#[cfg(feature = "clients")]
+mod clock;
+pub mod config;
 pub mod event;
+#[cfg(feature = "handler")]
+pub mod handler;
+pub mod logs;
+#[cfg(feature = "clients")]
+pub mod momento;
+#[cfg(feature = "publisher")]
+pub mod publisher;
+#[cfg(feature = "clients")]
+pub mod reaction;
+#[cfg(feature = "clients")]
+pub mod secrets;
 pub mod signature;

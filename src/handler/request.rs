@@ -1,0 +1,123 @@
+//! What the function URL hands over: guards in order, before anything is trusted.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+
+use super::Rejection;
+use crate::signature::{self, Signature};
+
+/// Reads the invocation. What is no HTTP request has proved nothing, and is refused like a wrong signature, instead of
+/// failing the invocation, which a caller would see as a 502.
+pub(super) fn parse(payload: &RawValue) -> Result<LambdaFunctionUrlRequest, Rejection> {
+    serde_json::from_str(payload.get()).map_err(|_| Rejection::NO_REQUEST)
+}
+
+/// A webhook is a POST; function URLs pass on any method.
+pub(super) fn check_method(request: &LambdaFunctionUrlRequest) -> Result<(), Rejection> {
+    match request.request_context.http.method.as_deref() {
+        Some("POST") => Ok(()),
+        _ => Err(Rejection::MethodNotAllowed),
+    }
+}
+
+/// The bytes that the sender signed, `limit` of them at most.
+pub(super) fn body(request: &LambdaFunctionUrlRequest, limit: usize) -> Result<Cow<'_, [u8]>, Rejection> {
+    let body = request.body.as_deref().unwrap_or_default();
+    if !request.is_base64_encoded {
+        return if body.len() > limit { Err(Rejection::TooLarge) } else { Ok(Cow::Borrowed(body.as_bytes())) };
+    }
+    if body.len() > limit.div_ceil(3) * 4 {
+        return Err(Rejection::TooLarge); // before it is decoded
+    }
+    let body = STANDARD.decode(body).map_err(|_| Rejection::NO_REQUEST)?;
+    if body.len() > limit { Err(Rejection::TooLarge) } else { Ok(Cow::Owned(body)) }
+}
+
+/// The signature, where exactly one header carries one. AWS joins a repeated header with commas, and then it is none.
+pub(super) fn signature(request: &LambdaFunctionUrlRequest) -> Result<Signature, Rejection> {
+    let mut values = request.headers.get_all(signature::HEADER).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Signature::from_hex(value).ok_or(Rejection::NO_SIGNATURE),
+        _ => Err(Rejection::NO_SIGNATURE),
+    }
+}
+
+/// What is left of `total` since the request reached AWS: a cold start may have eaten into it. Where the request's time
+/// cannot be right, all of it.
+pub(super) fn budget(request: &LambdaFunctionUrlRequest, total: Duration, now: u64) -> Duration {
+    const PLAUSIBLE_MS: u64 = 15_000; // longer than a start takes, and than any sender waits
+    let arrived = u64::try_from(request.request_context.time_epoch).unwrap_or_default();
+    match now.saturating_sub(arrived) {
+        spent if spent < PLAUSIBLE_MS => total.saturating_sub(Duration::from_millis(spent)),
+        _ => total,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn request(change: impl FnOnce(&mut LambdaFunctionUrlRequest)) -> LambdaFunctionUrlRequest {
+        let mut request = LambdaFunctionUrlRequest::default();
+        change(&mut request);
+        request
+    }
+
+    #[test]
+    fn the_limit_is_on_the_decoded_body() {
+        for (length, fits) in [(0, true), (10, true), (11, false), (1_000, false)] {
+            let plain = request(|r| r.body = Some("x".repeat(length)));
+            let encoded = request(|r| {
+                r.body = Some(STANDARD.encode("x".repeat(length)));
+                r.is_base64_encoded = true;
+            });
+            for request in [plain, encoded] {
+                assert_eq!(body(&request, 10).ok().map(Cow::into_owned), fits.then(|| vec![b'x'; length]));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_base64_is_refused_like_a_wrong_signature() {
+        let request = request(|r| {
+            r.body = Some("%".into());
+            r.is_base64_encoded = true;
+        });
+        assert_eq!(body(&request, 10).unwrap_err().status(), 403);
+    }
+
+    #[test]
+    fn a_repeated_signature_is_none() {
+        let one = "0".repeat(64);
+        let with = |values: &[&str]| {
+            request(|r| {
+                for value in values {
+                    r.headers.append(signature::HEADER, value.parse().unwrap());
+                }
+            })
+        };
+        assert!(signature(&with(&[&one])).is_ok());
+        let joined = format!("{one},{one}");
+        for values in [vec![], vec![&*one, &one], vec![&joined], vec![""]] {
+            assert!(signature(&with(&values)).is_err());
+        }
+    }
+
+    #[test]
+    fn the_budget_counts_from_the_arrival_where_that_can_be_right() {
+        let total = Duration::from_millis(2_500);
+        let left = |arrived, now| budget(&request(|r| r.request_context.time_epoch = arrived), total, now).as_millis();
+        assert_eq!(left(1_000_000, 1_000_400), 2_100);
+        assert_eq!(left(1_000_000, 1_003_000), 0);
+        assert_eq!(left(1_000_000, 999_000), 2_500);
+        for odd in [0, -5, i64::MIN, i64::MAX] {
+            assert_eq!(left(odd, 1_700_000_000_000), 2_500, "{odd}");
+        }
+    }
+}

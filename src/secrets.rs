@@ -1,0 +1,261 @@
+//! Secrets Manager: the signing secret, current and previous, and the Momento API key. Both are kept for a while and
+//! fetched again when they have aged, so that a rotation needs no restart.
+
+mod kept;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::{MomentoConfig, SecretsConfig};
+use crate::momento::{self, Credentials, CredentialsError, Momento};
+use crate::signature::{EmptySecret, Secret, Signature, Verified, verify};
+use kept::Kept;
+
+/// A secret cannot be had. Names the secret, never its value.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// Secrets Manager refused, or did not answer.
+    #[error("cannot read the secret {name}: {reason}")]
+    Unreadable {
+        /// The secret's name or ARN.
+        name: String,
+        /// Secrets Manager's error code, or what kept it from answering.
+        reason: String,
+    },
+    /// The secret holds bytes, not text.
+    #[error("the secret {name} is binary: store it as text")]
+    Binary {
+        /// The secret's name or ARN.
+        name: String,
+    },
+    /// The signing secret cannot be used.
+    #[error(transparent)]
+    Empty(#[from] EmptySecret),
+    /// The API key cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The API key's endpoint cannot be used.
+    #[error(transparent)]
+    Momento(#[from] momento::Error),
+    /// A fetch failed just now; the next is tried in a moment.
+    #[error("the last attempt to read the secret failed a moment ago")]
+    Paused,
+}
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct SecretsManager(Client);
+
+/// One version of a secret.
+struct Version {
+    value: SecretString,
+    /// When it was made, in epoch milliseconds.
+    created: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Current,
+    Previous,
+}
+
+impl SecretsManager {
+    /// Takes region, credentials and endpoint from the environment, as every AWS SDK does. Calls nothing.
+    pub async fn from_env() -> Self {
+        // The sender waits 5 s at most, and an answer takes a few milliseconds.
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_millis(700))
+            .operation_attempt_timeout(Duration::from_millis(1_000))
+            .operation_timeout(Duration::from_millis(2_000))
+            .build();
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring)) // the provider that the Momento SDK uses: one is enough
+            .build_https();
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .load()
+            .await;
+        Self(Client::new(&config))
+    }
+
+    async fn fetch(&self, name: &str, stage: Stage) -> Result<Version, SecretsError> {
+        let stage = match stage {
+            Stage::Current => "AWSCURRENT",
+            Stage::Previous => "AWSPREVIOUS",
+        };
+        let answer = self.0.get_secret_value().secret_id(name).version_stage(stage).send().await;
+        let answer = answer.map_err(|error| SecretsError::Unreadable { name: name.into(), reason: reason(&error) })?;
+        let created = answer.created_date().and_then(|date| date.to_millis().ok()).unwrap_or_default();
+        let value = answer.secret_string.ok_or_else(|| SecretsError::Binary { name: name.into() })?;
+        Ok(Version { value: value.into(), created: created.max(0) as u64 })
+    }
+
+    /// The current value of a secret, fetched now.
+    ///
+    /// # Errors
+    /// [`SecretsError`].
+    pub async fn current(&self, name: &str) -> Result<SecretString, SecretsError> {
+        Ok(self.fetch(name, Stage::Current).await?.value)
+    }
+}
+
+/// The code of an error, or the kind of failure; never the request or the response.
+fn reason<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
+    match (error.code(), error) {
+        (Some(code), _) => code.to_owned(),
+        (None, SdkError::TimeoutError(_)) => "no answer in time".to_owned(),
+        (None, SdkError::DispatchFailure(failure)) => match failure.as_connector_error() {
+            Some(error) if error.is_io() => "cannot connect".to_owned(),
+            Some(error) if error.is_timeout() => "no answer in time".to_owned(),
+            _ => "cannot send the request (are there AWS credentials and a region?)".to_owned(),
+        },
+        (None, SdkError::ConstructionFailure(_)) => "cannot build the request (is there an AWS region?)".to_owned(),
+        (None, _) => "an answer that cannot be read".to_owned(),
+    }
+}
+
+/// The webhook's signing secret.
+pub struct SigningSecret {
+    manager: SecretsManager,
+    name: String,
+    overlap_ms: u64,
+    kept: Kept<Versions>,
+}
+
+struct Versions {
+    current: Secret,
+    /// When the current version was made, in epoch milliseconds.
+    rotated: u64,
+    previous: Option<Secret>,
+}
+
+/// A body could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum Unverified {
+    /// The signature is not that of this body and a secret that serves.
+    #[error("the signature is wrong")]
+    WrongSignature,
+    /// There is no secret to check it with.
+    #[error(transparent)]
+    NoSecret(Arc<SecretsError>),
+}
+
+impl SigningSecret {
+    /// The secret called `name` (or with that ARN). Fetches nothing yet.
+    pub fn new(manager: SecretsManager, name: impl Into<String>, config: &SecretsConfig) -> Self {
+        let overlap_ms = config.overlap.as_millis() as u64;
+        Self { manager, name: name.into(), overlap_ms, kept: Kept::new(config.ttl) }
+    }
+
+    /// Fetches the secret, so that the first event need not wait for it. A failure is logged, and tried again by then.
+    pub async fn warm(&self, now: u64) {
+        let _ = self.versions(now).await;
+    }
+
+    /// Checks a body. During a rotation the current and the previous version both serve, the previous one until the
+    /// overlap after the current one's creation has passed.
+    ///
+    /// # Errors
+    /// [`Unverified`].
+    pub async fn verify<'a>(
+        &self,
+        signature: &Signature,
+        body: &'a [u8],
+        now: u64,
+    ) -> Result<Verified<'a>, Unverified> {
+        let versions = self.versions(now).await.map_err(Unverified::NoSecret)?;
+        if let Some(verified) = versions.verify(signature, body, self.overlap_ms, now) {
+            return Ok(verified);
+        }
+        // Perhaps signed with a version that we have not seen. Forgeries come here too: `renew` bounds how often.
+        let renewed = self.kept.renew(&versions, now, || self.fetch(true)).await.ok_or(Unverified::WrongSignature)?;
+        renewed.verify(signature, body, self.overlap_ms, now).ok_or(Unverified::WrongSignature)
+    }
+
+    async fn versions(&self, now: u64) -> Result<Arc<Versions>, Arc<SecretsError>> {
+        self.kept.get(now, |held| self.fetch(held.is_some())).await
+    }
+
+    /// The start fetches the current version alone; the previous one comes with the first refresh.
+    async fn fetch(&self, with_previous: bool) -> Result<Versions, SecretsError> {
+        let previous = async {
+            if !with_previous {
+                return None;
+            }
+            // There is none before the first rotation, and without it the current one still serves.
+            let version = self.manager.fetch(&self.name, Stage::Previous).await.ok()?;
+            Secret::new(version.value.expose_secret()).ok()
+        };
+        let (current, previous) = tokio::join!(self.manager.fetch(&self.name, Stage::Current), previous);
+        let current = current?;
+        Ok(Versions { rotated: current.created, current: Secret::new(current.value.expose_secret())?, previous })
+    }
+}
+
+impl Versions {
+    fn verify<'a>(&self, signature: &Signature, body: &'a [u8], overlap: u64, now: u64) -> Option<Verified<'a>> {
+        let previous = self.previous.as_ref().filter(|_| now < self.rotated.saturating_add(overlap));
+        verify(&self.current, signature, body).or_else(|| verify(previous?, signature, body))
+    }
+}
+
+/// The Momento API key, and the clients that use it.
+pub struct ApiKey {
+    manager: SecretsManager,
+    name: String,
+    config: MomentoConfig,
+    deadline: Duration,
+    kept: Kept<Keyed>,
+}
+
+struct Keyed {
+    key: SecretString,
+    momento: Momento,
+}
+
+impl ApiKey {
+    /// The key in the secret called `name` (or with that ARN), whose clients give each call `deadline`. Fetches nothing
+    /// yet.
+    pub fn new(
+        manager: SecretsManager,
+        name: impl Into<String>,
+        config: MomentoConfig,
+        deadline: Duration,
+        secrets: &SecretsConfig,
+    ) -> Self {
+        Self { manager, name: name.into(), config, deadline, kept: Kept::new(secrets.ttl) }
+    }
+
+    /// Momento, with the key as it is now: a new key brings new clients.
+    ///
+    /// # Errors
+    /// [`SecretsError`] where there is no key that could serve.
+    pub async fn momento(&self, now: u64) -> Result<Momento, Arc<SecretsError>> {
+        let keyed = self.kept.get(now, |held| self.fetch(held)).await?;
+        Ok(keyed.momento.clone())
+    }
+
+    /// Momento refused the key: the next call fetches it again, within bounds.
+    pub fn doubt(&self) {
+        self.kept.expire();
+    }
+
+    async fn fetch(&self, held: Option<Arc<Keyed>>) -> Result<Keyed, SecretsError> {
+        let key = self.manager.current(&self.name).await?;
+        if let Some(held) = held.filter(|held| held.key.expose_secret() == key.expose_secret()) {
+            return Ok(Keyed { key, momento: held.momento.clone() }); // and the connections stay open
+        }
+        let momento = Momento::new(Credentials::parse(&key, &self.config)?, self.deadline)?;
+        Ok(Keyed { key, momento })
+    }
+}
