@@ -10,6 +10,7 @@ use http::Uri;
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The environment of this process as a [`Lookup`].
+#[allow(clippy::disallowed_methods, reason = "this is where the lookup meets the environment")]
 pub fn env(variable: &str) -> Option<String> {
     std::env::var(variable).ok()
 }
@@ -279,7 +280,6 @@ impl SecretsConfig {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

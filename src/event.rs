@@ -203,7 +203,6 @@ impl fmt::Debug for EventId {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use proptest::prelude::*;
 

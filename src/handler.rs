@@ -11,8 +11,8 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
-use lambda_runtime::{LambdaEvent, service_fn};
+use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
+use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 use crate::clock;
@@ -58,10 +58,10 @@ pub struct Handler<R> {
 /// # Errors
 /// Whatever the runtime client cannot recover from.
 pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), lambda_runtime::Error> {
-    let handler = Arc::new(Handler::start(config, reaction).await);
+    let handler = Arc::new(Handler::start(config, SecretsManager::from_env().await, reaction).await);
     let service = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
         let handler = Arc::clone(&handler);
-        async move { Ok::<_, std::convert::Infallible>(handler.invoke(invocation).await) }
+        async move { Ok::<_, std::convert::Infallible>(handler.invoke(&invocation.payload, &invocation.context).await) }
     });
     lambda_runtime::Runtime::new(service).run().await
 }
@@ -69,8 +69,7 @@ pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), l
 impl<R: Reaction> Handler<R> {
     /// Fetches both secrets, side by side. What cannot be had now is tried again with the first event: neither Secrets
     /// Manager nor Momento being down fails a start.
-    pub async fn start(config: HandlerConfig, reaction: R) -> Self {
-        let manager = SecretsManager::from_env().await;
+    pub async fn start(config: HandlerConfig, manager: SecretsManager, reaction: R) -> Self {
         let handler = Self {
             max_body: config.max_body,
             sources: config.sources,
@@ -85,14 +84,15 @@ impl<R: Reaction> Handler<R> {
         handler
     }
 
-    async fn invoke(&self, invocation: LambdaEvent<Box<RawValue>>) -> response::Response {
+    /// Answers one invocation: `payload` is what the function URL, or an HTTP API with payload version 2.0, hands over.
+    pub async fn invoke(&self, payload: &RawValue, context: &Context) -> LambdaFunctionUrlResponse {
         let started = clock::now();
         let mut trace = Trace::default();
-        let outcome = match request::parse(&invocation.payload) {
+        let outcome = match request::parse(payload) {
             Ok(request) => self.handle(&request, started, &mut trace).await,
             Err(rejection) => Err(rejection),
         };
-        trace.log(&outcome, &invocation.context, started);
+        trace.log(&outcome, context, started);
         response::from(outcome)
     }
 
@@ -151,7 +151,7 @@ impl Trace {
         id
     }
 
-    fn log(&self, outcome: &Result<(), Rejection>, context: &lambda_runtime::Context, started: u64) {
+    fn log(&self, outcome: &Result<(), Rejection>, context: &Context, started: u64) {
         let now = clock::now();
         let event = self.event.as_ref();
         let error = outcome.as_ref().err();

@@ -88,6 +88,11 @@ impl SecretsManager {
         Self(Client::new(&config))
     }
 
+    /// Wraps a client that was built otherwise.
+    pub fn new(client: Client) -> Self {
+        Self(client)
+    }
+
     async fn fetch(&self, name: &str, stage: Stage) -> Result<Version, SecretsError> {
         let stage = match stage {
             Stage::Current => "AWSCURRENT",

@@ -101,7 +101,6 @@ pub fn verify<'a>(secret: &Secret, signature: &Signature, body: &'a [u8]) -> Opt
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use proptest::prelude::*;
 

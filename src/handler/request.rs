@@ -59,7 +59,6 @@ pub(super) fn budget(request: &LambdaFunctionUrlRequest, total: Duration, now: u
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -8,9 +8,7 @@ use super::Rejection;
 /// How long a sender is asked to wait before its next attempt, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-pub(super) type Response = LambdaFunctionUrlResponse;
-
-pub(super) fn from(outcome: Result<(), Rejection>) -> Response {
+pub(super) fn from(outcome: Result<(), Rejection>) -> LambdaFunctionUrlResponse {
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let (status, body) = match outcome {
@@ -24,7 +22,7 @@ pub(super) fn from(outcome: Result<(), Rejection>) -> Response {
             (rejection.status(), serde_json::json!({ "message": rejection.message() }).to_string())
         }
     };
-    let mut response = Response::default();
+    let mut response = LambdaFunctionUrlResponse::default();
     response.status_code = status.into();
     response.headers = headers;
     response.body = Some(body);

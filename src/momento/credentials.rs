@@ -86,7 +86,6 @@ mod tests {
 
     fn parse(key: &str, variables: &[(&str, &str)]) -> Result<String, CredentialsError> {
         let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        #[allow(clippy::unwrap_used, reason = "a test may panic")]
         let config = MomentoConfig::from_lookup(&lookup).unwrap();
         Credentials::parse(&key.to_owned().into(), &config).map(|credentials| format!("{}", credentials.provider()))
     }

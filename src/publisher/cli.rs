@@ -48,6 +48,9 @@ enum Command {
     Listen {
         #[command(flatten)]
         scope: ScopeArgs,
+        /// Print the text of each message alone
+        #[arg(long)]
+        text: bool,
         /// End after this many messages
         #[arg(long)]
         count: Option<usize>,
@@ -119,9 +122,9 @@ pub async fn run(cli: Cli, lookup: Lookup<'_>, out: &mut impl Write) -> anyhow::
             let (scope, ttl) = scope.with(Role::Publish);
             Publisher::new(config).publish(&account, scope, ttl, message, clock::now() / 1_000).await?;
         }
-        Command::Listen { scope, count, timeout } => {
+        Command::Listen { scope, text, count, timeout } => {
             let (scope, ttl) = scope.with(Role::Subscribe);
-            let listening = listen(&account, &config, &scope, ttl, count, out);
+            let listening = listen(&account, &config, &scope, ttl, text, count, out);
             let timeout = Duration::from_secs(timeout);
             tokio::time::timeout(timeout, listening).await.context("there have not been enough messages in time")??;
         }
@@ -145,6 +148,7 @@ async fn listen(
     config: &MomentoConfig,
     scope: &TokenScope,
     ttl: Duration,
+    text_alone: bool,
     count: Option<usize>,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -156,14 +160,10 @@ async fn listen(
     let mut messages = subscription.take(count.unwrap_or(usize::MAX));
     let printing = async {
         while let Some(message) = messages.next().await {
-            let mut line = json!({
-                "sequence": message.topic_sequence_number,
-                "publisherId": message.publisher_id,
-            });
-            match message.kind {
-                ValueKind::Text(text) => line["text"] = text.into(),
-                ValueKind::Binary(bytes) => line["hex"] = hex::encode(bytes).into(),
-            }
+            let line = match message.kind {
+                ValueKind::Text(text) if text_alone => text,
+                kind => line(message.topic_sequence_number, &message.publisher_id, kind),
+            };
             writeln!(out, "{line}")?;
             out.flush()?; // whoever reads a pipe wants each message when it comes
         }
@@ -171,4 +171,13 @@ async fn listen(
     };
     // The SDK would go on asking for ever with a token that has ended.
     tokio::time::timeout(left, printing).await.context("the token has ended: use a longer --ttl, or listen again")?
+}
+
+fn line(sequence: u64, publisher_id: &str, kind: ValueKind) -> String {
+    let mut line = json!({ "sequence": sequence, "publisherId": publisher_id });
+    match kind {
+        ValueKind::Text(text) => line["text"] = text.into(),
+        ValueKind::Binary(bytes) => line["hex"] = hex::encode(bytes).into(),
+    }
+    line.to_string()
 }

@@ -126,7 +126,6 @@ impl<T> Kept<T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::cell::Cell;
 

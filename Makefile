@@ -1,0 +1,63 @@
+# Everything that a person or CI does with this project. `make help` lists it.
+#
+# A target installs what it needs into .tools/ (ignored by git), pinned, the first time. Rust, Python 3 and Node are the
+# only things that must be there already.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON := .tools/python
+export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
+export LOCAL_PORT ?= 8080
+export HANDLER_PORT ?= 9000
+export SEED ?= infra/dev/seed.toml
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: run
+run: tools ## The main job once: publish a comment as user taylor, print it as it comes out, as one JSON line
+	@python3 infra/dev/stack.py run
+
+.PHONY: dev
+dev: tools ## The same stack kept up, with reload (Ctrl-C ends it)
+	@python3 infra/dev/stack.py dev
+
+.PHONY: test
+test: lint unit lean ## Formatting, lints, every test
+
+.PHONY: lint
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+
+.PHONY: unit
+unit: tools
+	cargo test --locked
+
+.PHONY: lean
+lean: ## Check that the deployed handler carries nothing of the other binaries
+	infra/dev/lean
+
+.PHONY: build
+build: tools ## The lean release artifacts that are deployed, in target/lambda/
+	cargo lambda build --locked --release --compiler cargo --no-default-features --features handler --bin handler
+	cargo lambda build --locked --release --compiler cargo --no-default-features --features publisher --bin publisher
+	@ls -l target/lambda/*/bootstrap
+
+.PHONY: tools
+tools: $(PYTHON)/.installed
+
+$(PYTHON)/.installed: infra/dev/requirements.txt
+	@echo "installing cargo-lambda and moto into $(PYTHON) ..." >&2
+	@python3 -m venv $(PYTHON) >&2
+	@$(PYTHON)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< >&2
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove what was built and installed
+	rm -rf target .tools
