@@ -196,23 +196,52 @@ impl Sources {
     }
 }
 
-/// Everything that the handler needs to know.
+/// What it takes to process an event, whichever way it came.
 #[derive(Clone, Debug)]
-pub struct HandlerConfig {
+pub struct ProcessingConfig {
     /// `MOMENTO_API_KEY_SECRET_NAME`: name or ARN of the secret that holds the Momento API key.
     pub api_key_secret: String,
-    /// `MOMENTO_SIGNING_SECRET_NAME` (or `THE_SIGNING_SECRET`): name or ARN of the webhook's signing secret.
-    pub signing_secret: String,
     /// How to reach Momento.
     pub momento: MomentoConfig,
     /// Where users' data lies.
     pub users: UserConfig,
+    /// How long a fetched secret serves.
+    pub secrets: SecretsConfig,
+}
+
+impl ProcessingConfig {
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first one that is missing or not valid.
+    pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            api_key_secret: required(
+                lookup,
+                "MOMENTO_API_KEY_SECRET_NAME",
+                "the name or ARN of the secret that holds the Momento API key",
+            )?,
+            momento: MomentoConfig::from_lookup(lookup)?,
+            users: UserConfig::from_lookup(lookup),
+            secrets: SecretsConfig::from_lookup(lookup)?,
+        })
+    }
+}
+
+/// Everything that the handler needs to know.
+#[derive(Clone, Debug)]
+pub struct HandlerConfig {
+    /// `MOMENTO_SIGNING_SECRET_NAME` (or `THE_SIGNING_SECRET`, its name in Momento's original JavaScript example): name or
+    /// ARN of the webhook's signing secret.
+    pub signing_secret: String,
     /// Which topics may send.
     pub sources: Sources,
     /// `MAX_BODY_BYTES`: the largest body that is looked at, after base64; 64 KiB where it is not set.
     pub max_body: usize,
     /// How long a fetched secret serves.
     pub secrets: SecretsConfig,
+    /// What becomes of an event that has been verified.
+    pub processing: ProcessingConfig,
 }
 
 impl HandlerConfig {
@@ -223,27 +252,18 @@ impl HandlerConfig {
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let max_body =
             number(lookup, "MAX_BODY_BYTES", 64 * 1024, 1..=6 * 1024 * 1024, "a number of bytes from 1 to 6291456")?;
+        let processing = ProcessingConfig::from_lookup(lookup)?;
+        let signing_secret =
+            optional(lookup, "MOMENTO_SIGNING_SECRET_NAME").or_else(|| optional(lookup, "THE_SIGNING_SECRET"));
         Ok(Self {
-            api_key_secret: required(
-                lookup,
-                "MOMENTO_API_KEY_SECRET_NAME",
-                "the name or ARN of the secret that holds the Momento API key",
-            )?,
-            signing_secret: optional(lookup, "MOMENTO_SIGNING_SECRET_NAME").map_or_else(
-                || {
-                    // The name in Momento's original JavaScript example.
-                    optional(lookup, "THE_SIGNING_SECRET").ok_or(ConfigError::Missing {
-                        variable: "MOMENTO_SIGNING_SECRET_NAME",
-                        expected: "the name or ARN of the secret that holds the webhook's signing secret",
-                    })
-                },
-                Ok,
-            )?,
-            momento: MomentoConfig::from_lookup(lookup)?,
-            users: UserConfig::from_lookup(lookup),
+            signing_secret: signing_secret.ok_or(ConfigError::Missing {
+                variable: "MOMENTO_SIGNING_SECRET_NAME",
+                expected: "the name or ARN of the secret that holds the webhook's signing secret",
+            })?,
             sources: Sources::from_lookup(lookup)?,
             max_body: max_body as usize,
-            secrets: SecretsConfig::from_lookup(lookup)?,
+            secrets: processing.secrets.clone(),
+            processing,
         })
     }
 }
@@ -294,8 +314,11 @@ mod tests {
     #[test]
     fn two_secret_names_are_enough() {
         let config = handler(&[]).unwrap();
-        assert_eq!((config.api_key_secret.as_str(), config.signing_secret.as_str()), ("key", "signing"));
-        assert_eq!((config.users.cache.as_deref(), config.users.key_prefix.as_str()), (None, "user/"));
+        assert_eq!((config.processing.api_key_secret.as_str(), config.signing_secret.as_str()), ("key", "signing"));
+        assert_eq!(
+            (config.processing.users.cache.as_deref(), config.processing.users.key_prefix.as_str()),
+            (None, "user/")
+        );
         assert_eq!(config.max_body, 65_536);
         assert!(config.sources.allow("any", "topic"));
     }

@@ -6,7 +6,6 @@
 mod rejection;
 mod request;
 mod response;
-mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +17,20 @@ use serde_json::value::RawValue;
 use crate::clock;
 use crate::config::HandlerConfig;
 use crate::event::{self, Event, EventId};
-use crate::reaction::{Incoming, Reaction};
-use crate::secrets::{ApiKey, SecretsManager, SigningSecret};
+use crate::processing::Processor;
+use crate::reaction::Reaction;
+use crate::secrets::{SecretsManager, SigningSecret};
 pub use rejection::Rejection;
-use users::Users;
 
 /// Momento waits 5 s for an answer; what is not done after this much of it is left to the next attempt.
 const PROCESSING: Duration = Duration::from_millis(2_500);
-
-/// How much of that one call to Momento may take.
-const CALL: Duration = Duration::from_millis(1_000);
 
 /// Everything that outlives one event.
 pub struct Handler<R> {
     max_body: usize,
     sources: crate::config::Sources,
     signing_secret: SigningSecret,
-    api_key: ApiKey,
-    users: Users,
-    reaction: R,
+    processor: Processor<R>,
 }
 
 /// Runs the handler on the Lambda runtime until the environment is shut down.
@@ -70,18 +64,11 @@ impl<R: Reaction> Handler<R> {
     /// Fetches both secrets, side by side. What cannot be had now is tried again with the first event: neither Secrets
     /// Manager nor Momento being down fails a start.
     pub async fn start(config: HandlerConfig, manager: SecretsManager, reaction: R) -> Self {
-        let handler = Self {
-            max_body: config.max_body,
-            sources: config.sources,
-            signing_secret: SigningSecret::new(manager.clone(), config.signing_secret, &config.secrets),
-            api_key: ApiKey::new(manager, config.api_key_secret, config.momento, CALL, &config.secrets),
-            users: Users::new(config.users),
-            reaction,
-        };
+        let signing_secret = SigningSecret::new(manager.clone(), config.signing_secret, &config.secrets);
+        let processor = Processor::new(config.processing, manager, reaction);
         let now = clock::now();
-        let (_, momento) = tokio::join!(handler.signing_secret.warm(now), handler.api_key.momento(now));
-        drop(momento); // a failure has been logged
-        handler
+        tokio::join!(signing_secret.warm(now), processor.warm(now));
+        Self { max_body: config.max_body, sources: config.sources, signing_secret, processor }
     }
 
     /// Answers one invocation: `payload` is what the function URL, or an HTTP API with payload version 2.0, hands over.
@@ -107,20 +94,7 @@ impl<R: Reaction> Handler<R> {
         self.sources.allow(&event.cache, &event.topic).then_some(()).ok_or(Rejection::NOT_A_SOURCE)?;
         let id = trace.follow(&event);
         let budget = request::budget(request, PROCESSING, now);
-        tokio::time::timeout(budget, self.process(&event, id, now)).await.map_err(|_| Rejection::out_of_time())?
-    }
-
-    async fn process(&self, event: &Event, id: EventId, now: u64) -> Result<(), Rejection> {
-        let momento = self.api_key.momento(now).await?;
-        let user = self.users.read(&momento, event).await.inspect_err(|rejection| self.doubt_key(rejection))?;
-        let incoming = Incoming::new(event, id, user.as_ref(), &momento);
-        self.reaction.react(incoming).await.map_err(Rejection::from).inspect_err(|rejection| self.doubt_key(rejection))
-    }
-
-    fn doubt_key(&self, rejection: &Rejection) {
-        if rejection.is_unauthenticated() {
-            self.api_key.doubt();
-        }
+        Ok(self.processor.process(&event, id, budget, now).await?)
     }
 }
 

@@ -9,6 +9,8 @@ pub mod handler;
 pub mod logs;
 #[cfg(feature = "clients")]
 pub mod momento;
+#[cfg(feature = "handler")]
+mod processing;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "clients")]

@@ -93,9 +93,9 @@ impl std::fmt::Debug for User {
 #[derive(Debug, thiserror::Error)]
 pub enum Unprocessed {
     /// No attempt can succeed: the event's `text` is not what the application reads.
-    #[error("the field `{field}` of `text` is not valid: expected {expected}")]
+    #[error("the field `{field}` is not valid: expected {expected}")]
     Rejected {
-        /// The field of `text`, or `text` itself.
+        /// The field.
         field: &'static str,
         /// What belongs there. The sender reads it.
         expected: &'static str,

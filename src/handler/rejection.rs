@@ -4,7 +4,6 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::event::{Malformed, NotFresh};
-use crate::momento;
 use crate::reaction::Unprocessed;
 use crate::secrets::{SecretsError, Unverified};
 
@@ -31,10 +30,6 @@ impl Rejection {
     pub(super) const NO_REQUEST: Self = Self::AccessDenied("not a request of a function URL");
     pub(super) const NO_SIGNATURE: Self = Self::AccessDenied("no signature, or more than one");
     pub(super) const NOT_A_SOURCE: Self = Self::AccessDenied("not one of the event sources");
-
-    pub(super) fn out_of_time() -> Self {
-        Self::Failed("not processed in time".into())
-    }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
@@ -82,12 +77,6 @@ impl Rejection {
             other => other.message(),
         }
     }
-
-    /// Did Momento refuse our key?
-    pub(super) fn is_unauthenticated(&self) -> bool {
-        let Self::Failed(error) = self else { return false };
-        error.downcast_ref().is_some_and(momento::Error::is_unauthenticated)
-    }
 }
 
 impl From<Unverified> for Rejection {
@@ -120,17 +109,5 @@ impl From<Unprocessed> for Rejection {
             Unprocessed::Failed(error) => Self::Failed(error),
             rejected @ Unprocessed::Rejected { .. } => Self::Unacceptable(rejected),
         }
-    }
-}
-
-impl From<momento::Error> for Rejection {
-    fn from(error: momento::Error) -> Self {
-        Self::Failed(Box::new(error))
-    }
-}
-
-impl From<Arc<SecretsError>> for Rejection {
-    fn from(error: Arc<SecretsError>) -> Self {
-        Self::Failed(Box::new(error))
     }
 }

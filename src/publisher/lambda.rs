@@ -50,7 +50,7 @@ pub async fn serve(lookup: Lookup<'_>) -> Result<(), lambda_runtime::Error> {
     let function = Arc::new(Function::from_lookup(lookup).await?);
     let service = service_fn(|invocation: LambdaEvent<serde_json::Value>| {
         let function = Arc::clone(&function);
-        async move { function.invoke(invocation.payload).await }
+        async move { Box::pin(function.invoke(invocation.payload)).await }
     });
     lambda_runtime::run(service).await
 }

@@ -1,10 +1,9 @@
 //! The data of the user whose token published an event.
 
-use super::Rejection;
 use crate::config::UserConfig;
 use crate::event::Event;
 use crate::momento::Momento;
-use crate::reaction::User;
+use crate::reaction::{Unprocessed, User};
 
 pub(super) struct Users {
     config: UserConfig,
@@ -17,7 +16,7 @@ impl Users {
 
     /// Reads `user/<token_id>`. An empty `token_id` or a miss is no user, and no error; a document that cannot be read
     /// is one, since acting as though there were none would be wrong, and mending it lets the event through.
-    pub(super) async fn read(&self, momento: &Momento, event: &Event) -> Result<Option<User>, Rejection> {
+    pub(super) async fn read(&self, momento: &Momento, event: &Event) -> Result<Option<User>, Unprocessed> {
         if event.token_id.is_empty() {
             return Ok(None);
         }
@@ -25,7 +24,7 @@ impl Users {
         let key = format!("{}{}", self.config.key_prefix, event.token_id);
         let Some(document) = momento.get(cache, &key).await? else { return Ok(None) };
         let user = User::from_json(&document)
-            .ok_or_else(|| Rejection::Failed("the user's data is not a JSON object: mend or delete it".into()))?;
+            .ok_or_else(|| Unprocessed::Failed("the user's data is not a JSON object: mend or delete it".into()))?;
         Ok(Some(user))
     }
 }
