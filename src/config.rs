@@ -205,6 +205,11 @@ pub struct ProcessingConfig {
     pub momento: MomentoConfig,
     /// Where users' data lies.
     pub users: UserConfig,
+    /// `CLAIM_CACHE`: where claims lie, under `claim/`; the event's own cache where it is not set.
+    pub claim_cache: Option<String>,
+    /// `CLAIM_LEASE_SECONDS`: how long an attempt may hold an event, 90 where it is not set. Longer than the longest
+    /// timeout of the functions that process, or two of them could work on one event.
+    pub claim_lease: Duration,
     /// How long a fetched secret serves.
     pub secrets: SecretsConfig,
 }
@@ -223,6 +228,14 @@ impl ProcessingConfig {
             )?,
             momento: MomentoConfig::from_lookup(lookup)?,
             users: UserConfig::from_lookup(lookup),
+            claim_cache: optional(lookup, "CLAIM_CACHE"),
+            claim_lease: Duration::from_secs(number(
+                lookup,
+                "CLAIM_LEASE_SECONDS",
+                90,
+                1..=900,
+                "a number of seconds from 1 to 900",
+            )?),
             secrets: SecretsConfig::from_lookup(lookup)?,
         })
     }
@@ -238,8 +251,14 @@ pub struct HandlerConfig {
     pub sources: Sources,
     /// `MAX_BODY_BYTES`: the largest body that is looked at, after base64; 64 KiB where it is not set.
     pub max_body: usize,
-    /// How long a fetched secret serves.
-    pub secrets: SecretsConfig,
+    /// `PARK_QUEUE_URL`: the queue for genuine events that could not be processed; none where it is not set, and then the
+    /// sender is asked to try again.
+    pub park_queue_url: Option<String>,
+    /// `TEST_USER_AGENT`: genuine requests whose user agent contains this are answered 200 and nothing more; none where it
+    /// is not set.
+    pub test_user_agent: Option<String>,
+    /// How metrics are told apart.
+    pub metrics: MetricsConfig,
     /// What becomes of an event that has been verified.
     pub processing: ProcessingConfig,
 }
@@ -262,9 +281,53 @@ impl HandlerConfig {
             })?,
             sources: Sources::from_lookup(lookup)?,
             max_body: max_body as usize,
-            secrets: processing.secrets.clone(),
+            park_queue_url: optional(lookup, "PARK_QUEUE_URL"),
+            test_user_agent: optional(lookup, "TEST_USER_AGENT"),
+            metrics: MetricsConfig::from_lookup(lookup),
             processing,
         })
+    }
+}
+
+/// Everything that redrive needs to know.
+#[derive(Clone, Debug)]
+pub struct RedriveConfig {
+    /// `PARK_QUEUE_URL`: the queue that it takes from.
+    pub queue_url: String,
+    /// `DEAD_LETTER_QUEUE_URL`: where records go that can never be processed.
+    pub dead_letter_url: String,
+    /// How metrics are told apart.
+    pub metrics: MetricsConfig,
+    /// What becomes of a record.
+    pub processing: ProcessingConfig,
+}
+
+impl RedriveConfig {
+    /// Reads the variables of redrive.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first one that is missing or not valid.
+    pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            queue_url: required(lookup, "PARK_QUEUE_URL", "the URL of the SQS queue that holds parked events")?,
+            dead_letter_url: required(lookup, "DEAD_LETTER_QUEUE_URL", "the URL of that queue's dead-letter queue")?,
+            metrics: MetricsConfig::from_lookup(lookup),
+            processing: ProcessingConfig::from_lookup(lookup)?,
+        })
+    }
+}
+
+/// How this deployment's metrics are told from those of another one.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsConfig {
+    /// `METRICS_STACK`: the value of the dimension `stack`; no such dimension where it is not set.
+    pub stack: Option<String>,
+}
+
+impl MetricsConfig {
+    /// Reads `METRICS_STACK`.
+    pub fn from_lookup(lookup: Lookup<'_>) -> Self {
+        Self { stack: optional(lookup, "METRICS_STACK") }
     }
 }
 

@@ -3,34 +3,47 @@
 //! [`Handler::handle`] is the pipeline, one line a step. Nothing before the signature is checked costs more than a hash of
 //! a bounded body, and nothing that has not been verified reaches a log, a cache or a queue.
 
-mod rejection;
+mod aftermath;
+mod answer;
 mod request;
-mod response;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_lambda_events::lambda_function_urls::{LambdaFunctionUrlRequest, LambdaFunctionUrlResponse};
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 use crate::clock;
-use crate::config::HandlerConfig;
-use crate::event::{self, Event, EventId};
-use crate::processing::Processor;
+use crate::config::{HandlerConfig, Sources};
+use crate::event::{self, Event};
+use crate::metrics::Metrics;
+use crate::park::Queue;
+use crate::processing::{Fault, Processor};
 use crate::reaction::Reaction;
 use crate::secrets::{SecretsManager, SigningSecret};
-pub use rejection::Rejection;
+use crate::signature::Verified;
+pub use aftermath::Aftermath;
+use aftermath::{AfterResponse, Pending, Trace};
+use answer::{Answer, Refusal};
 
-/// Momento waits 5 s for an answer; what is not done after this much of it is left to the next attempt.
+/// The sender waits 5 s. What is not processed after this much of it is parked ...
 const PROCESSING: Duration = Duration::from_millis(2_500);
+/// ... and what is not parked after this much is left to the sender.
+const PARKING: Duration = Duration::from_millis(3_800);
+/// A parked event whose fault may pass is taken up again after this long.
+const PARKED_FOR: Duration = Duration::from_secs(5);
 
 /// Everything that outlives one event.
 pub struct Handler<R> {
     max_body: usize,
-    sources: crate::config::Sources,
+    sources: Sources,
+    test_user_agent: Option<String>,
     signing_secret: SigningSecret,
     processor: Processor<R>,
+    queue: Option<Queue>,
+    metrics: Arc<Metrics>,
 }
 
 /// Runs the handler on the Lambda runtime until the environment is shut down.
@@ -52,96 +65,99 @@ pub struct Handler<R> {
 /// # Errors
 /// Whatever the runtime client cannot recover from.
 pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), lambda_runtime::Error> {
-    let handler = Arc::new(Handler::start(config, SecretsManager::from_env().await, reaction).await);
-    let service = service_fn(|invocation: LambdaEvent<Box<RawValue>>| {
-        let handler = Arc::clone(&handler);
-        async move { Ok::<_, std::convert::Infallible>(handler.invoke(&invocation.payload, &invocation.context).await) }
+    let handler = Arc::new(Handler::start(config, &crate::aws::config().await, reaction).await);
+    let pending = Pending::default();
+    let after_response = AfterResponse::new(pending.clone());
+    let service = service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
+        let (handler, pending) = (Arc::clone(&handler), pending.clone());
+        async move {
+            let (response, aftermath) = handler.invoke(&invocation.payload, &invocation.context).await;
+            pending.keep(invocation.context.request_id, aftermath);
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
-    lambda_runtime::Runtime::new(service).run().await
+    lambda_runtime::Runtime::new(service).layer(after_response).run_concurrent().await
 }
 
 impl<R: Reaction> Handler<R> {
     /// Fetches both secrets, side by side. What cannot be had now is tried again with the first event: neither Secrets
     /// Manager nor Momento being down fails a start.
-    pub async fn start(config: HandlerConfig, manager: SecretsManager, reaction: R) -> Self {
-        let signing_secret = SigningSecret::new(manager.clone(), config.signing_secret, &config.secrets);
+    pub async fn start(config: HandlerConfig, aws: &SdkConfig, reaction: R) -> Self {
+        let manager = SecretsManager::new(aws);
+        let signing_secret = SigningSecret::new(manager.clone(), config.signing_secret, &config.processing.secrets);
         let processor = Processor::new(config.processing, manager, reaction);
         let now = clock::now();
         tokio::join!(signing_secret.warm(now), processor.warm(now));
-        Self { max_body: config.max_body, sources: config.sources, signing_secret, processor }
+        Self {
+            max_body: config.max_body,
+            sources: config.sources,
+            test_user_agent: config.test_user_agent,
+            signing_secret,
+            processor,
+            queue: config.park_queue_url.map(|url| Queue::new(aws, url)),
+            metrics: Arc::new(Metrics::new("handler", config.metrics)),
+        }
     }
 
     /// Answers one invocation: `payload` is what the function URL, or an HTTP API with payload version 2.0, hands over.
-    pub async fn invoke(&self, payload: &RawValue, context: &Context) -> LambdaFunctionUrlResponse {
-        let started = clock::now();
-        let mut trace = Trace::default();
-        let outcome = match request::parse(payload) {
-            Ok(request) => self.handle(&request, started, &mut trace).await,
-            Err(rejection) => Err(rejection),
+    /// What need not keep the sender waiting comes back as the [`Aftermath`], to be finished once the answer has gone.
+    pub async fn invoke(&self, payload: &RawValue, context: &Context) -> (LambdaFunctionUrlResponse, Aftermath) {
+        let mut trace = Trace::begin(clock::now(), context);
+        let answer = match request::parse(payload) {
+            Ok(request) => self.handle(&request, &mut trace).await,
+            Err(refusal) => Err(refusal),
         };
-        trace.log(&outcome, context, started);
-        response::from(outcome)
+        let response = answer::response(&answer);
+        (response, trace.end(answer, self.signing_secret.take_refreshes(), Arc::clone(&self.metrics)))
     }
 
-    /// One webhook, from the request to the effect. `now` in epoch milliseconds.
-    async fn handle(&self, request: &LambdaFunctionUrlRequest, now: u64, trace: &mut Trace) -> Result<(), Rejection> {
+    /// One webhook, from the request to the answer.
+    async fn handle(&self, request: &LambdaFunctionUrlRequest, trace: &mut Trace) -> Result<Answer, Refusal> {
+        let now = trace.started;
         request::check_method(request)?;
         let body = request::body(request, self.max_body)?;
         let signature = request::signature(request)?;
         let verified = self.signing_secret.verify(&signature, &body, now).await?;
         let event = event::parse(&verified)?;
         event.check_freshness(now)?;
-        self.sources.allow(&event.cache, &event.topic).then_some(()).ok_or(Rejection::NOT_A_SOURCE)?;
-        let id = trace.follow(&event);
-        let budget = request::budget(request, PROCESSING, now);
-        Ok(self.processor.process(&event, id, budget, now).await?)
-    }
-}
-
-/// What the one log line about an event says of it.
-#[derive(Default)]
-struct Trace {
-    event: Option<Traced>,
-}
-
-struct Traced {
-    id: EventId,
-    cache: String,
-    topic: String,
-    sequence: u64,
-    received: u64,
-}
-
-impl Trace {
-    fn follow(&mut self, event: &Event) -> EventId {
-        let id = event.id();
-        self.event = Some(Traced {
-            id,
-            cache: event.cache.clone(),
-            topic: event.topic.clone(),
-            sequence: event.topic_sequence_number,
-            received: event.event_timestamp,
-        });
-        id
+        self.sources.allow(&event.cache, &event.topic).then_some(()).ok_or(Refusal::NOT_A_SOURCE)?;
+        if request::is_from(request, self.test_user_agent.as_deref()) {
+            return Ok(Answer::Test);
+        }
+        self.process(&verified, &event, request::arrived(request, now), trace).await
     }
 
-    fn log(&self, outcome: &Result<(), Rejection>, context: &Context, started: u64) {
+    /// Processes a genuine event, or parks it.
+    async fn process(
+        &self,
+        verified: &Verified<'_>,
+        event: &Event,
+        arrived: u64,
+        trace: &mut Trace,
+    ) -> Result<Answer, Refusal> {
+        let left = |total: Duration, now| total.saturating_sub(Duration::from_millis(now - arrived.min(now)));
+        let (id, now) = (trace.follow(event), trace.started);
+        let attempt = self.processor.process(event, id, &trace.request_id, left(PROCESSING, now), now).await;
+        trace.settlement = attempt.settlement;
+        let fault = match attempt.outcome {
+            Ok(processed) => return Ok(processed.into()),
+            Err(Fault::Rejected(rejected)) => return Err(Refusal::Unacceptable(rejected)),
+            Err(fault) => fault,
+        };
+        let Some(queue) = &self.queue else { return Err(Refusal::Failed(fault)) };
         let now = clock::now();
-        let event = self.event.as_ref();
-        let error = outcome.as_ref().err();
-        tracing::info!(
-            outcome = error.map_or("done", Rejection::name),
-            status = error.map_or(200, Rejection::status),
-            error = error.map(|error| error.cause()).as_deref(),
-            duration_ms = now.saturating_sub(started),
-            latency_ms = event.map(|event| now.saturating_sub(event.received)),
-            event_id = event.map(|event| tracing::field::display(event.id)),
-            cache = event.map(|event| event.cache.as_str()),
-            topic = event.map(|event| event.topic.as_str()),
-            sequence = event.map(|event| event.sequence),
-            request_id = context.request_id,
-            trace_id = context.xray_trace_id,
-            "webhook"
-        );
+        let delay = match &fault {
+            Fault::UnderWay(until) => Duration::from_millis(until.saturating_sub(now)).max(self.processor.lease()),
+            Fault::Unknown(_) => self.processor.lease(),
+            _ => PARKED_FOR,
+        };
+        let reason = fault.to_string();
+        let parking = queue.park(verified, &reason, arrived, now, delay);
+        match tokio::time::timeout(left(PARKING, now), parking).await {
+            Ok(Ok(())) => return Ok(Answer::Parked(fault)),
+            Ok(Err(error)) => tracing::error!(%error, "event not parked"),
+            Err(_) => tracing::error!("event not parked in time"),
+        }
+        Err(Refusal::Failed(fault))
     }
 }

@@ -1,20 +1,28 @@
 //! A serverless webhook handler for Momento Topics.
 
 #[cfg(feature = "clients")]
+pub mod aws;
+#[cfg(feature = "clients")]
 mod clock;
 pub mod config;
 pub mod event;
 #[cfg(feature = "handler")]
 pub mod handler;
 pub mod logs;
+#[cfg(feature = "processing")]
+mod metrics;
 #[cfg(feature = "clients")]
 pub mod momento;
-#[cfg(feature = "handler")]
+#[cfg(feature = "processing")]
+pub mod park;
+#[cfg(feature = "processing")]
 mod processing;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "clients")]
 pub mod reaction;
+#[cfg(feature = "redrive")]
+pub mod redrive;
 #[cfg(feature = "clients")]
 pub mod secrets;
 pub mod signature;

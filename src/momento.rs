@@ -9,7 +9,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use momento::cache::{CollectionTtl, Configuration, GetResponse, ListPushFrontRequest};
+use momento::cache::{
+    CollectionTtl, Configuration, GetResponse, ListFetchRequest, ListFetchResponse, ListPushFrontRequest,
+    SetIfAbsentRequest, SetIfAbsentResponse, SetIfEqualRequest, SetIfEqualResponse,
+};
 use momento::config::grpc_configuration::GrpcConfiguration;
 use momento::config::transport_strategy::TransportStrategy;
 use momento::topics::Subscription;
@@ -40,6 +43,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// May the call still have its effect, now or later? It may where no answer came in time; where there was an answer,
+    /// or the connection broke, what will happen has happened.
+    pub fn may_still_happen(&self) -> bool {
+        match self {
+            Self::TimedOut { .. } => true,
+            Self::Failed { source, .. } => source.error_code == MomentoErrorCode::TimeoutError,
+        }
+    }
+
     /// Is the key refused, rather than the call?
     pub fn is_unauthenticated(&self) -> bool {
         matches!(self, Self::Failed { source, .. } if source.error_code == MomentoErrorCode::AuthenticationError)
@@ -95,6 +107,45 @@ impl Momento {
         match bounded("get", self.0.deadline, self.0.cache.get(cache, key)).await? {
             GetResponse::Hit { value } => Ok(Some(value.into())),
             GetResponse::Miss => Ok(None),
+        }
+    }
+
+    /// Stores an item where there is none; `false` where there is one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn set_if_absent(&self, cache: &str, key: &str, value: &str, ttl: Duration) -> Result<bool, Error> {
+        let request = SetIfAbsentRequest::new(cache, key, value).ttl(ttl);
+        let answer = bounded("set_if_absent", self.0.deadline, self.0.cache.send_request(request)).await?;
+        Ok(answer == SetIfAbsentResponse::Stored)
+    }
+
+    /// Stores an item in place of one that equals `equal`, to the byte; `false` where there is none or another.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn set_if_equal(
+        &self,
+        cache: &str,
+        key: &str,
+        value: &str,
+        equal: &[u8],
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        let request = SetIfEqualRequest::new(cache, key, value, equal).ttl(ttl);
+        let answer = bounded("set_if_equal", self.0.deadline, self.0.cache.send_request(request)).await?;
+        Ok(answer == SetIfEqualResponse::Stored)
+    }
+
+    /// The first `count` entries of a list; none where there is no such list.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn list_newest(&self, cache: &str, list: &str, count: u32) -> Result<Vec<Vec<u8>>, Error> {
+        let request = ListFetchRequest::new(cache, list).end_index(count.min(i32::MAX as u32) as i32);
+        match bounded("list_fetch", self.0.deadline, self.0.cache.send_request(request)).await? {
+            ListFetchResponse::Hit { values } => Ok(values.into()),
+            ListFetchResponse::Miss => Ok(Vec::new()),
         }
     }
 

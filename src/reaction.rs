@@ -52,13 +52,9 @@ pub struct Incoming<'a> {
     pub user: Option<&'a User>,
     /// The caches and topics to react with.
     pub momento: &'a Momento,
-}
-
-impl<'a> Incoming<'a> {
-    /// Puts an event before a reaction, as the handler does.
-    pub fn new(event: &'a Event, id: EventId, user: Option<&'a User>, momento: &'a Momento) -> Self {
-        Self { event, id, user, momento }
-    }
+    /// Has there been an attempt at this event that did not end well? It may have had its effect, or a part of it: look
+    /// before you repeat what must not happen twice.
+    pub takes_over: bool,
 }
 
 /// What is known of a user: the JSON document under `user/<token_id>`.

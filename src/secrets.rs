@@ -6,14 +6,11 @@ mod kept;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
+use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
-use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::aws::reason;
 use crate::config::{MomentoConfig, SecretsConfig};
 use crate::momento::{self, Credentials, CredentialsError, Momento};
 use crate::signature::{EmptySecret, Secret, Signature, Verified, verify};
@@ -68,29 +65,9 @@ enum Stage {
 }
 
 impl SecretsManager {
-    /// Takes region, credentials and endpoint from the environment, as every AWS SDK does. Calls nothing.
-    pub async fn from_env() -> Self {
-        // The sender waits 5 s at most, and an answer takes a few milliseconds.
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_millis(700))
-            .operation_attempt_timeout(Duration::from_millis(1_000))
-            .operation_timeout(Duration::from_millis(2_000))
-            .build();
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring)) // the provider that the Momento SDK uses: one is enough
-            .build_https();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(2))
-            .load()
-            .await;
-        Self(Client::new(&config))
-    }
-
-    /// Wraps a client that was built otherwise.
-    pub fn new(client: Client) -> Self {
-        Self(client)
+    /// The service as configured. Calls nothing.
+    pub fn new(config: &SdkConfig) -> Self {
+        Self(Client::new(config))
     }
 
     async fn fetch(&self, name: &str, stage: Stage) -> Result<Version, SecretsError> {
@@ -111,21 +88,6 @@ impl SecretsManager {
     /// [`SecretsError`].
     pub async fn current(&self, name: &str) -> Result<SecretString, SecretsError> {
         Ok(self.fetch(name, Stage::Current).await?.value)
-    }
-}
-
-/// The code of an error, or the kind of failure; never the request or the response.
-fn reason<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
-    match (error.code(), error) {
-        (Some(code), _) => code.to_owned(),
-        (None, SdkError::TimeoutError(_)) => "no answer in time".to_owned(),
-        (None, SdkError::DispatchFailure(failure)) => match failure.as_connector_error() {
-            Some(error) if error.is_io() => "cannot connect".to_owned(),
-            Some(error) if error.is_timeout() => "no answer in time".to_owned(),
-            _ => "cannot send the request (are there AWS credentials and a region?)".to_owned(),
-        },
-        (None, SdkError::ConstructionFailure(_)) => "cannot build the request (is there an AWS region?)".to_owned(),
-        (None, _) => "an answer that cannot be read".to_owned(),
     }
 }
 
@@ -185,6 +147,11 @@ impl SigningSecret {
         // Perhaps signed with a version that we have not seen. Forgeries come here too: `renew` bounds how often.
         let renewed = self.kept.renew(&versions, now, || self.fetch(true)).await.ok_or(Unverified::WrongSignature)?;
         renewed.verify(signature, body, self.overlap_ms, now).ok_or(Unverified::WrongSignature)
+    }
+
+    /// How often the secret has been fetched since this was last asked.
+    pub fn take_refreshes(&self) -> u64 {
+        self.kept.take_fetches()
     }
 
     async fn versions(&self, now: u64) -> Result<Arc<Versions>, Arc<SecretsError>> {

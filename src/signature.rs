@@ -66,12 +66,18 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// A body whose sender has proved that it knows the secret. Only [`verify`] makes one, so whatever takes a `Verified`
-/// cannot be handed anything else.
+/// A body whose sender has proved that it knows the secret. [`verify`] makes it; the one other way is out of the parking
+/// queue. Whatever takes a `Verified` cannot be handed anything else.
 #[derive(Clone, Copy)]
 pub struct Verified<'a>(&'a [u8]);
 
 impl<'a> Verified<'a> {
+    /// A body that the handler had verified before it parked it: nobody else may write to that queue.
+    #[cfg(feature = "redrive")]
+    pub(crate) fn from_parking_queue(body: &'a [u8]) -> Self {
+        Self(body)
+    }
+
     /// The bytes that were signed.
     pub fn body(&self) -> &'a [u8] {
         self.0

@@ -1,61 +1,64 @@
 //! What the function URL hands over: guards in order, before anything is trusted.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
+use aws_lambda_events::http::header;
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlRequest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
-use super::Rejection;
+use super::answer::Refusal;
 use crate::signature::{self, Signature};
 
 /// Reads the invocation. What is no HTTP request has proved nothing, and is refused like a wrong signature, instead of
 /// failing the invocation, which a caller would see as a 502.
-pub(super) fn parse(payload: &RawValue) -> Result<LambdaFunctionUrlRequest, Rejection> {
-    serde_json::from_str(payload.get()).map_err(|_| Rejection::NO_REQUEST)
+pub(super) fn parse(payload: &RawValue) -> Result<LambdaFunctionUrlRequest, Refusal> {
+    serde_json::from_str(payload.get()).map_err(|_| Refusal::NO_REQUEST)
 }
 
 /// A webhook is a POST; function URLs pass on any method.
-pub(super) fn check_method(request: &LambdaFunctionUrlRequest) -> Result<(), Rejection> {
+pub(super) fn check_method(request: &LambdaFunctionUrlRequest) -> Result<(), Refusal> {
     match request.request_context.http.method.as_deref() {
         Some("POST") => Ok(()),
-        _ => Err(Rejection::MethodNotAllowed),
+        _ => Err(Refusal::MethodNotAllowed),
     }
 }
 
 /// The bytes that the sender signed, `limit` of them at most.
-pub(super) fn body(request: &LambdaFunctionUrlRequest, limit: usize) -> Result<Cow<'_, [u8]>, Rejection> {
+pub(super) fn body(request: &LambdaFunctionUrlRequest, limit: usize) -> Result<Cow<'_, [u8]>, Refusal> {
     let body = request.body.as_deref().unwrap_or_default();
     if !request.is_base64_encoded {
-        return if body.len() > limit { Err(Rejection::TooLarge) } else { Ok(Cow::Borrowed(body.as_bytes())) };
+        return if body.len() > limit { Err(Refusal::TooLarge) } else { Ok(Cow::Borrowed(body.as_bytes())) };
     }
     if body.len() > limit.div_ceil(3) * 4 {
-        return Err(Rejection::TooLarge); // before it is decoded
+        return Err(Refusal::TooLarge); // before it is decoded
     }
-    let body = STANDARD.decode(body).map_err(|_| Rejection::NO_REQUEST)?;
-    if body.len() > limit { Err(Rejection::TooLarge) } else { Ok(Cow::Owned(body)) }
+    let body = STANDARD.decode(body).map_err(|_| Refusal::NO_REQUEST)?;
+    if body.len() > limit { Err(Refusal::TooLarge) } else { Ok(Cow::Owned(body)) }
 }
 
 /// The signature, where exactly one header carries one. AWS joins a repeated header with commas, and then it is none.
-pub(super) fn signature(request: &LambdaFunctionUrlRequest) -> Result<Signature, Rejection> {
+pub(super) fn signature(request: &LambdaFunctionUrlRequest) -> Result<Signature, Refusal> {
     let mut values = request.headers.get_all(signature::HEADER).iter();
     match (values.next(), values.next()) {
-        (Some(value), None) => Signature::from_hex(value).ok_or(Rejection::NO_SIGNATURE),
-        _ => Err(Rejection::NO_SIGNATURE),
+        (Some(value), None) => Signature::from_hex(value).ok_or(Refusal::NO_SIGNATURE),
+        _ => Err(Refusal::NO_SIGNATURE),
     }
 }
 
-/// What is left of `total` since the request reached AWS: a cold start may have eaten into it. Where the request's time
-/// cannot be right, all of it.
-pub(super) fn budget(request: &LambdaFunctionUrlRequest, total: Duration, now: u64) -> Duration {
+/// Did a client of this name send the request? Worth asking only once it has been verified.
+pub(super) fn is_from(request: &LambdaFunctionUrlRequest, name: Option<&str>) -> bool {
+    let agent = request.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    name.is_some_and(|name| agent.is_some_and(|agent| agent.contains(name)))
+}
+
+/// When the request reached AWS, in epoch milliseconds, from which on the sender has been waiting: a cold start may have
+/// come in between. Where that time cannot be right, it is `now`.
+pub(super) fn arrived(request: &LambdaFunctionUrlRequest, now: u64) -> u64 {
     const PLAUSIBLE_MS: u64 = 15_000; // longer than a start takes, and than any sender waits
     let arrived = u64::try_from(request.request_context.time_epoch).unwrap_or_default();
-    match now.saturating_sub(arrived) {
-        spent if spent < PLAUSIBLE_MS => total.saturating_sub(Duration::from_millis(spent)),
-        _ => total,
-    }
+    if now.saturating_sub(arrived) < PLAUSIBLE_MS { arrived.min(now) } else { now }
 }
 
 #[cfg(test)]
@@ -109,14 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_counts_from_the_arrival_where_that_can_be_right() {
-        let total = Duration::from_millis(2_500);
-        let left = |arrived, now| budget(&request(|r| r.request_context.time_epoch = arrived), total, now).as_millis();
-        assert_eq!(left(1_000_000, 1_000_400), 2_100);
-        assert_eq!(left(1_000_000, 1_003_000), 0);
-        assert_eq!(left(1_000_000, 999_000), 2_500);
-        for odd in [0, -5, i64::MIN, i64::MAX] {
-            assert_eq!(left(odd, 1_700_000_000_000), 2_500, "{odd}");
+    fn the_arrival_is_believed_where_it_can_be_right() {
+        let now = 1_700_000_000_000;
+        let arrived = |at| arrived(&request(|r| r.request_context.time_epoch = at), now);
+        assert_eq!(arrived(now as i64 - 400), now - 400);
+        for odd in [0, -5, i64::MIN, i64::MAX, now as i64 + 1_000, now as i64 - 20_000] {
+            assert_eq!(arrived(odd), now, "{odd}");
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Incoming, Reaction, Unprocessed};
 use crate::config::{ConfigError, Lookup, number, optional};
-use crate::momento::ListBounds;
+use crate::momento::{self, ListBounds, Momento};
 
 /// Keeps the newest comments of each course, with who wrote them, and tells the feed about each.
 ///
@@ -72,7 +72,7 @@ impl CourseComments {
 
 impl Reaction for CourseComments {
     async fn react(&self, incoming: Incoming<'_>) -> Result<(), Unprocessed> {
-        let Incoming { event, id, user, momento, .. } = incoming;
+        let Incoming { event, id, user, momento, takes_over } = incoming;
         let message = Message::parse(&event.text)?;
         let entry = Entry {
             id: id.to_string(),
@@ -83,11 +83,38 @@ impl Reaction for CourseComments {
             sequence: event.topic_sequence_number,
         };
         let entry = serde_json::to_string(&entry).map_err(|error| Unprocessed::Failed(error.into()))?;
-        momento.list_push_front(&event.cache, &message.course_id, entry.as_bytes(), self.config.bounds).await?;
+        let list = Entries { momento, cache: &event.cache, list: &message.course_id, bounds: self.config.bounds };
+        if !(takes_over && list.contain(&id.to_string()).await?) {
+            list.push(&entry).await?;
+        }
         if let Some(topic) = &self.config.feed_topic {
             momento.publish(&event.cache, topic, entry).await?; // after the push: what is announced is there
         }
         Ok(())
+    }
+}
+
+/// The comments of one course.
+struct Entries<'a> {
+    momento: &'a Momento,
+    cache: &'a str,
+    list: &'a str,
+    bounds: ListBounds,
+}
+
+impl Entries<'_> {
+    async fn push(&self, entry: &str) -> Result<(), momento::Error> {
+        self.momento.list_push_front(self.cache, self.list, entry.as_bytes(), self.bounds).await
+    }
+
+    /// Is the entry there that an attempt before this one may have pushed?
+    async fn contain(&self, id: &str) -> Result<bool, momento::Error> {
+        #[derive(Deserialize)]
+        struct Known {
+            id: String,
+        }
+        let newest = self.momento.list_newest(self.cache, self.list, self.bounds.newest).await?;
+        Ok(newest.iter().any(|entry| serde_json::from_slice(entry).is_ok_and(|known: Known| known.id == id)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! give a last good value while the service is down, nor let a wrong signature ask for a refresh within bounds; and it
 //! brings a second TLS stack, which doubles the binary.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ const MAX_STALE_MS: u64 = 60 * 60 * 1_000;
 pub(super) struct Kept<T> {
     ttl_ms: u64,
     slot: Mutex<Slot<T>>,
+    fetches: AtomicU64,
     /// Held while fetching: whoever else needs the value then waits for that one fetch.
     fetching: tokio::sync::Mutex<()>,
 }
@@ -48,7 +50,12 @@ impl<T> Slot<T> {
 impl<T> Kept<T> {
     pub(super) fn new(ttl: Duration) -> Self {
         let slot = Slot { value: None, fetched: 0, tried: 0, renewed: 0 };
-        Self { ttl_ms: ttl.as_millis() as u64, slot: Mutex::new(slot), fetching: tokio::sync::Mutex::new(()) }
+        Self {
+            ttl_ms: ttl.as_millis() as u64,
+            slot: Mutex::new(slot),
+            fetches: AtomicU64::new(0),
+            fetching: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The value, fetched when there is none or it has aged. While the service is down the last good one serves.
@@ -108,12 +115,18 @@ impl<T> Kept<T> {
         fetch: impl Future<Output = Result<T, SecretsError>>,
     ) -> Result<Arc<T>, SecretsError> {
         self.lock().tried = now;
+        self.fetches.fetch_add(1, Ordering::Relaxed);
         let fetched = fetch.await.inspect_err(|error| tracing::warn!(%error, "secret not refreshed"))?;
         let value = Arc::new(fetched);
         let mut slot = self.lock();
         slot.value = Some(Arc::clone(&value));
         slot.fetched = now;
         Ok(value)
+    }
+
+    /// How often a value has been fetched since this was last asked.
+    pub(super) fn take_fetches(&self) -> u64 {
+        self.fetches.swap(0, Ordering::Relaxed)
     }
 
     fn slot(&self) -> Slot<T> {

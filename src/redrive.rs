@@ -1,0 +1,167 @@
+//! Redrive: takes parked events up again, until they are processed or can never be.
+//!
+//! A Lambda function on the parking queue. Freshness is not checked, since what is parked has been fresh; claims are, as
+//! always. A record whose fault may pass comes back after a while that doubles; one that can never be processed goes to
+//! the dead-letter queue at once, instead of being tried for hours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use lambda_runtime::{LambdaEvent, service_fn};
+
+use crate::clock;
+use crate::config::RedriveConfig;
+use crate::event::{self, Malformed};
+use crate::metrics::{Metric, Metrics};
+use crate::park::{Parked, Queue};
+use crate::processing::{Fault, Processed, Processor};
+use crate::reaction::Reaction;
+use crate::secrets::SecretsManager;
+use crate::signature::Verified;
+
+/// How long one record may take: ten of them end well within the function's minute.
+const BUDGET: Duration = Duration::from_millis(4_000);
+/// The pause after the first attempt; it doubles with each further one, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// With it, 30 attempts last for more than six hours: the outage that is survived.
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+
+struct Redrive<R> {
+    processor: Processor<R>,
+    queue: Queue,
+    dead_letters: Queue,
+    metrics: Metrics,
+}
+
+/// Runs on the Lambda runtime until the environment is shut down.
+///
+/// # Errors
+/// Whatever the runtime client cannot recover from.
+pub async fn run(config: RedriveConfig, reaction: impl Reaction) -> Result<(), lambda_runtime::Error> {
+    let aws = crate::aws::config().await;
+    let redrive = Arc::new(Redrive {
+        processor: Processor::new(config.processing, SecretsManager::new(&aws), reaction),
+        queue: Queue::new(&aws, config.queue_url),
+        dead_letters: Queue::new(&aws, config.dead_letter_url),
+        metrics: Metrics::new("redrive", config.metrics),
+    });
+    redrive.processor.warm(clock::now()).await;
+    let service = service_fn(|invocation: LambdaEvent<SqsEvent>| {
+        let redrive = Arc::clone(&redrive);
+        async move { Ok::<_, std::convert::Infallible>(redrive.batch(invocation).await) }
+    });
+    lambda_runtime::run(service).await
+}
+
+/// Why a record leaves the queue for the dead letters.
+enum Dead {
+    NotParked,
+    Malformed(Malformed),
+    Rejected,
+}
+
+impl<R: Reaction> Redrive<R> {
+    /// Takes up the records of a batch, one after the other: Momento's limits are on calls a second, and nobody waits.
+    async fn batch(&self, invocation: LambdaEvent<SqsEvent>) -> SqsBatchResponse {
+        let mut response = SqsBatchResponse::default();
+        for (number, record) in invocation.payload.records.iter().enumerate() {
+            let owner = format!("{}/{number}", invocation.context.request_id);
+            if !self.record(record, &owner).await {
+                let mut failure = BatchItemFailure::default();
+                failure.item_identifier = record.message_id.clone().unwrap_or_default();
+                response.batch_item_failures.push(failure);
+            }
+        }
+        response
+    }
+
+    /// Takes up one record; `true` when it may leave the queue.
+    async fn record(&self, record: &SqsMessage, owner: &str) -> bool {
+        let Some((_, body)) = record.body.as_deref().and_then(Parked::from_json) else {
+            return self.bury(record, &Dead::NotParked).await;
+        };
+        let event = match event::parse(&Verified::from_parking_queue(&body)) {
+            Ok(event) => event,
+            Err(fault) => return self.bury(record, &Dead::Malformed(fault)).await,
+        };
+        let (id, now) = (event.id(), clock::now());
+        let attempt = self.processor.process(&event, id, owner, BUDGET, now).await;
+        if let Some(settlement) = attempt.settlement {
+            settlement.settle().await;
+        }
+        tracing::info!(event_id = %id, outcome = ?attempt.outcome, "redriven");
+        match attempt.outcome {
+            Ok(processed) => {
+                let metric = if processed == Processed::Done { Metric::Accepted } else { Metric::Duplicate };
+                self.metrics.event(metric, Some(clock::now().saturating_sub(event.event_timestamp)), 0);
+                true
+            }
+            Err(Fault::Rejected(_)) => self.bury(record, &Dead::Rejected).await,
+            Err(Fault::UnderWay(until)) => {
+                self.postpone(record, Duration::from_millis(until.saturating_sub(now))).await;
+                false
+            }
+            Err(Fault::Failed(_)) => {
+                self.postpone(record, Duration::ZERO).await;
+                false
+            }
+            Err(Fault::Unknown(_)) => {
+                self.postpone(record, self.processor.lease()).await;
+                false
+            }
+        }
+    }
+
+    /// Moves a record to the dead letters; `false` when it could not be, and stays where it is.
+    async fn bury(&self, record: &SqsMessage, dead: &Dead) -> bool {
+        let reason = match dead {
+            Dead::NotParked => "not a parked event".to_owned(),
+            Dead::Malformed(fault) => fault.to_string(),
+            Dead::Rejected => "the application can never accept it".to_owned(),
+        };
+        let body = record.body.clone().unwrap_or_default();
+        match self.dead_letters.send(body, Duration::ZERO).await {
+            Ok(()) => tracing::error!(message_id = record.message_id, reason, "moved to the dead letters"),
+            Err(error) => {
+                tracing::error!(%error, message_id = record.message_id, "not moved to the dead letters");
+                self.postpone(record, Duration::ZERO).await;
+                return false;
+            }
+        }
+        self.metrics.event(Metric::Rejected, None, 0);
+        true
+    }
+
+    /// Lets a record come back when its fault may have passed, and not before `least`.
+    async fn postpone(&self, record: &SqsMessage, least: Duration) {
+        self.metrics.event(Metric::Failed, None, 0);
+        let Some(receipt) = &record.receipt_handle else { return };
+        let delay = pause(receives(record)).max(least);
+        if let Err(error) = self.queue.postpone(receipt, delay).await {
+            tracing::warn!(%error, "comes back when its visibility ends"); // sooner or later, not lost
+        }
+    }
+}
+
+fn receives(record: &SqsMessage) -> u32 {
+    record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1)
+}
+
+fn pause(receives: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << receives.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thirty_attempts_outlast_six_hours() {
+        assert_eq!(pause(1), FIRST_PAUSE);
+        assert_eq!(pause(2), 2 * FIRST_PAUSE);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+        let total: Duration = (1..30).map(pause).sum();
+        assert!(total > Duration::from_secs(6 * 60 * 60), "{total:?}");
+    }
+}
