@@ -8,6 +8,8 @@ pub mod config;
 pub mod event;
 #[cfg(feature = "handler")]
 pub mod handler;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod logs;
 #[cfg(feature = "processing")]
 mod metrics;

@@ -106,7 +106,9 @@ async fn whoever_does_not_know_the_secret_is_denied_with_the_same_bytes() {
         request
     };
     let altered = signature.replacen(|c| c != '0', "0", 1);
-    for request in [unsigned(&body), with(""), with(&signature[1..]), with(&altered), with(&format!("{signature},{signature}"))] {
+    for request in
+        [unsigned(&body), with(""), with(&signature[1..]), with(&altered), with(&format!("{signature},{signature}"))]
+    {
         assert_denied(&fixture.answer(&request).await);
     }
     let mut other_body = signed(&body);
@@ -179,7 +181,12 @@ async fn only_the_event_sources_may_send_and_never_the_feed() {
 async fn what_is_no_event_is_told_the_field_and_not_its_value() {
     let fixture = Fixture::new(&[]).await;
     let wire: Value = serde_json::from_slice(&comment("1", "x").to_body()).unwrap();
-    for (field, value) in [("cache", json!(1)), ("event_timestamp", json!("hidden")), ("token_id", Value::Null), ("text", json!({"hidden": 1}))] {
+    for (field, value) in [
+        ("cache", json!(1)),
+        ("event_timestamp", json!("hidden")),
+        ("token_id", Value::Null),
+        ("text", json!({"hidden": 1})),
+    ] {
         let mut body = wire.clone();
         body[field] = value;
         let answer = fixture.answer(&signed(&body.to_string())).await;
@@ -194,7 +201,9 @@ async fn what_is_no_event_is_told_the_field_and_not_its_value() {
 #[tokio::test]
 async fn what_the_application_can_never_accept_is_told_the_field() {
     let fixture = Fixture::new(&[]).await;
-    for (text, field) in [("hello", "text"), (r#"{"courseId":"a/b","comment":""}"#, "courseId"), (r#"{"courseId":1}"#, "comment")] {
+    for (text, field) in
+        [("hello", "text"), (r#"{"courseId":"a/b","comment":""}"#, "courseId"), (r#"{"courseId":1}"#, "comment")]
+    {
         let event = Event { text: text.into(), ..comment("1", "x") };
         for _ in 0..2 {
             let answer = fixture.answer(&delivery(&event)).await; // and the same on every attempt
@@ -306,12 +315,22 @@ fn nothing_unverified_is_a_server_error() {
         _ => proptest::collection::hash_map(".*", ".*", 0..3).prop_map(|map| json!(map)).boxed(),
     });
     let field = prop::sample::select(vec![
-        "/body", "/headers", "/headers/momento-signature", "/headers/content-length", "/isBase64Encoded", "/version",
-        "/requestContext", "/requestContext/http", "/requestContext/http/method", "/requestContext/timeEpoch", "/cookies",
+        "/body",
+        "/headers",
+        "/headers/momento-signature",
+        "/headers/content-length",
+        "/isBase64Encoded",
+        "/version",
+        "/requestContext",
+        "/requestContext/http",
+        "/requestContext/http/method",
+        "/requestContext/timeEpoch",
+        "/cookies",
         "/queryStringParameters",
     ]);
     let strategy = proptest::collection::vec((field, json_value), 1..4);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 2_000, ..ProptestConfig::default() });
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { cases: 2_000, ..ProptestConfig::default() });
     let checked = runner.run(&strategy, |changes| {
         let mut request = unsigned("{}");
         for (field, value) in changes {

@@ -1,2 +1,8 @@
-//! One test binary: whatever needs a server. The modules are named in the order in which the flows meet them.
+//! One test binary: whatever needs a server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod fixture; // a handler in this process, and what to put before it
+mod stack; // the servers that the tests start
+
+mod handler; // every answer of the handler, and what it leaves behind
+mod local; // the development server, driven by the official SDKs

@@ -1,0 +1,62 @@
+//! The command line of the `local` binary.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use super::{Config, Seed, Webhook};
+
+/// A Momento-compatible server, with Secrets Manager, for development and tests.
+#[derive(Debug, clap::Parser)]
+#[command(name = "local", version)]
+pub struct Args {
+    /// The port to listen on.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// The address to listen on. Any that is not loopback demands a key.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
+    bind: IpAddr,
+    /// Caches, users and secrets to start with, as a .toml or .json file; without one, the course comments example.
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
+    /// The key of the super user; goes before the seed's.
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+    /// Post every message of a topic to this URL, signed. May be repeated.
+    #[arg(long = "webhook", value_name = "CACHE/TOPIC=URL")]
+    webhooks: Vec<Webhook>,
+    /// Allow webhooks to other machines.
+    #[arg(long)]
+    allow_remote_webhooks: bool,
+}
+
+impl Args {
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// If it cannot be had; says which flag moves it.
+    pub async fn listen(&self) -> anyhow::Result<TcpListener> {
+        let (bind, port) = (self.bind, self.port);
+        TcpListener::bind((bind, port))
+            .await
+            .with_context(|| format!("cannot listen on {bind}, port {port}; choose another port with --port"))
+    }
+
+    /// What to run.
+    ///
+    /// # Errors
+    /// If the seed cannot be read.
+    pub fn config(self) -> anyhow::Result<Config> {
+        Ok(Config {
+            seed: self.seed.map_or_else(|| Ok(Seed::default()), |path| Seed::read(&path))?,
+            api_key: self.api_key,
+            webhooks: self.webhooks,
+            allow_remote_webhooks: self.allow_remote_webhooks,
+            ..Config::default()
+        })
+    }
+}
