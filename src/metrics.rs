@@ -47,12 +47,13 @@ pub(crate) struct Metrics {
     service: &'static str,
     config: MetricsConfig,
     cold: AtomicBool,
-    refused: Mutex<Refused>,
+    refused: Mutex<BTreeMap<Metric, Refused>>,
 }
 
+/// Refusals of one kind that have not been told yet, and when that was last done, in epoch milliseconds.
 #[derive(Default)]
 struct Refused {
-    counts: BTreeMap<Metric, u64>,
+    count: u64,
     told: u64,
 }
 
@@ -73,20 +74,22 @@ impl Metrics {
         self.write(values);
     }
 
-    /// One request that was refused before anything about it could be believed. Tells at once after a quiet minute, and
-    /// once a minute in a storm.
-    pub(crate) fn refused(&self, metric: Metric, last_cause: &str) {
+    /// One request that was refused before anything about it could be believed. The first of its kind is told at once,
+    /// and what follows once a minute.
+    pub(crate) fn refused(&self, metric: Metric, cause: &str) {
         let now = clock::now();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        *refused.counts.entry(metric).or_default() += 1;
-        if now.saturating_sub(refused.told) < GATHER_MS {
-            return;
-        }
-        refused.told = now;
-        let counts = std::mem::take(&mut refused.counts);
-        drop(refused);
-        tracing::warn!(?counts, last_cause, "webhooks refused");
-        self.write(counts.into_iter().map(|(metric, count)| (format!("{metric:?}"), count, "Count")).collect());
+        let count = {
+            let mut kinds = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let refused = kinds.entry(metric).or_default();
+            refused.count += 1;
+            if now.saturating_sub(refused.told) < GATHER_MS {
+                return;
+            }
+            refused.told = now;
+            std::mem::take(&mut refused.count)
+        };
+        tracing::warn!(outcome = ?metric, count, cause, "webhook refused");
+        self.write(vec![(format!("{metric:?}"), count, "Count")]);
     }
 
     fn write(&self, mut values: Vec<(String, u64, &'static str)>) {

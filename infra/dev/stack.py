@@ -140,10 +140,15 @@ class Stack:
         publish = ["target/debug/publisher", "publish", "--cache", CACHE, "--topic", TOPIC]
         if subprocess.run(publish, env={**os.environ, **SERVICES}, stdout=sys.stderr, check=False).returncode:
             raise Failed("the comment was not published")
-        comment = listener.process.stdout.read()
-        if listener.process.wait() or not comment:
-            said = self.local.said("webhook") + self.handler.said("webhook")
+        try:
+            listener.wait_until(lambda: listener.process.poll() == 0 or self.local.said("webhook.*gone"), 25)
+        except Failed:
+            pass  # what sender and handler said is of more use
+        if listener.process.poll() != 0:
+            time.sleep(0.5)  # until the handler's line is here too
+            said = self.local.said("WARN.*webhook") + self.handler.said('"message":"webhook')
             raise Failed("the comment did not come through. What sender and handler said of it:\n" + "".join(said))
+        comment = listener.process.stdout.read()
         print(comment, end="", flush=True)
 
     def end(self):
