@@ -59,9 +59,22 @@ pub(crate) fn account(url: &str) -> CacheClient {
         .unwrap()
 }
 
+/// The key of `local`'s super user, as a v1 key.
+pub(crate) fn api_key() -> String {
+    STANDARD.encode(r#"{"endpoint":"localhost","api_key":"local-development-api-key"}"#)
+}
+
+pub(crate) async fn subscribe(url: &str, topic: &str) -> momento::topics::Subscription {
+    let topics = momento::TopicClient::builder()
+        .configuration(momento::topics::configurations::Laptop::latest())
+        .credential_provider(account_credentials(url))
+        .build()
+        .unwrap();
+    topics.subscribe(CACHE, topic).await.unwrap()
+}
+
 pub(crate) fn account_credentials(url: &str) -> CredentialProvider {
-    let key = STANDARD.encode(r#"{"endpoint":"localhost","api_key":"local-development-api-key"}"#);
-    CredentialProvider::from_disposable_token(key).unwrap().insecure_endpoint_override(url)
+    CredentialProvider::from_disposable_token(api_key()).unwrap().insecure_endpoint_override(url)
 }
 
 /// The variables of a handler on `local`, with `more` in front.

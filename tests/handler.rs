@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Answer, CACHE, Fixture, SIGNING_SECRET_NAME, aws, comment, delivery, now, seed, signature_of, signed, unsigned,
+    Answer, CACHE, Fixture, aws, comment, delivery, now, seed, signature_of, signed, subscribe, unsigned,
 };
 use crate::stack::local;
 
@@ -73,12 +73,7 @@ async fn users_may_lie_elsewhere_and_show_other_fields() {
 async fn the_feed_hears_what_is_kept() {
     use futures::StreamExt;
     let fixture = Fixture::new(&[("FEED_TOPIC", "feed")]).await;
-    let topics = momento::TopicClient::builder()
-        .configuration(momento::topics::configurations::Laptop::latest())
-        .credential_provider(crate::fixture::account_credentials(&fixture.local.url))
-        .build()
-        .unwrap();
-    let mut feed = topics.subscribe(CACHE, "feed").await.unwrap();
+    let mut feed = subscribe(&fixture.local.url, "feed").await;
     assert_eq!(fixture.answer(&delivery(&comment("1", "x"))).await.status(), 200);
     let heard: String = feed.next().await.unwrap().try_into().unwrap();
     assert_eq!(serde_json::from_str::<Value>(&heard).unwrap(), fixture.comments("1").await[0]);
@@ -299,7 +294,6 @@ async fn what_is_no_request_is_denied() {
     let mut odd_header = unsigned("{}");
     odd_header["headers"]["not a name"] = "x".into();
     assert_denied(&fixture.answer(&odd_header).await);
-    let _ = SIGNING_SECRET_NAME;
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! Real programs, each a process of its own that ends with its test: moto for AWS, `cargo lambda watch` for Lambda, and our
+//! own binaries under it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fixture::{API_KEY_SECRET, SIGNING_SECRET_NAME};
+use crate::stack::eventually;
+
+/// Killed when it goes out of scope.
+pub(crate) struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+/// A program that `make tools` installs.
+fn tool(name: &str) -> Command {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python/bin").join(name);
+    assert!(path.exists(), "{} is not there: run `make tools`", path.display());
+    Command::new(path)
+}
+
+fn spawn(command: &mut Command) -> Process {
+    // RUST_LOG=… cargo test … shows what they say.
+    let output = || if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
+    Process(command.stdin(Stdio::null()).stdout(output()).stderr(output()).spawn().unwrap())
+}
+
+/// A port that was free just now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn listening(port: u16) {
+    let connect = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok();
+    tokio::time::timeout(Duration::from_secs(60), eventually(connect)).await.expect("it does not listen");
+}
+
+/// Secrets Manager and SQS.
+pub(crate) struct Moto {
+    pub(crate) url: String,
+    _process: Process,
+}
+
+pub(crate) async fn moto() -> Moto {
+    let port = free_port();
+    let process = spawn(tool("moto_server").args(["-H", "127.0.0.1", "-p", &port.to_string()]));
+    listening(port).await;
+    Moto { url: format!("http://127.0.0.1:{port}"), _process: process }
+}
+
+/// The Lambda runtime API, with a function URL for each function.
+pub(crate) struct Lambda {
+    port: u16,
+    pub(crate) http: reqwest::Client,
+    _process: Process,
+}
+
+pub(crate) async fn lambda() -> Lambda {
+    let port = free_port();
+    let mut command = tool("cargo-lambda");
+    command.args(["lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", &port.to_string()]);
+    let process = spawn(&mut command);
+    listening(port).await;
+    Lambda { port, http: reqwest::Client::builder().no_proxy().build().unwrap(), _process: process }
+}
+
+impl Lambda {
+    /// Starts one of our binaries as the function of that name, on these services.
+    pub(crate) fn start(&self, function: &str, momento: &str, aws: &str, more: &[(&str, &str)]) -> Process {
+        let binary = match function {
+            "handler" => env!("CARGO_BIN_EXE_handler"),
+            "redrive" => env!("CARGO_BIN_EXE_redrive"),
+            "publisher" => env!("CARGO_BIN_EXE_publisher"),
+            _ => panic!("no binary {function}"),
+        };
+        let mut command = Command::new(binary);
+        command
+            .env("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{}/{function}", self.port))
+            .env("AWS_LAMBDA_FUNCTION_NAME", function)
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_ENDPOINT_URL", aws)
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("MOMENTO_ENDPOINT_URL", momento)
+            .env("MOMENTO_API_KEY_SECRET_NAME", API_KEY_SECRET)
+            .env("MOMENTO_SIGNING_SECRET_NAME", SIGNING_SECRET_NAME)
+            .envs(more.iter().copied());
+        spawn(&mut command)
+    }
+
+    pub(crate) fn function_url(&self, function: &str) -> String {
+        format!("http://127.0.0.1:{}/lambda-url/{function}/", self.port)
+    }
+
+    /// Invokes a function directly, as an event source does.
+    pub(crate) async fn invoke(&self, function: &str, payload: &Value) -> Value {
+        let url = format!("http://127.0.0.1:{}/2015-03-31/functions/{function}/invocations", self.port);
+        let answer = self.http.post(url).body(payload.to_string()).send().await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+}
