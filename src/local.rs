@@ -51,8 +51,8 @@ const MAX_REQUEST_BYTES: usize = 4 * MAX_ITEM_BYTES;
 /// How long a stopping server waits for the calls that are under way.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// How to run.
-#[derive(Debug, Clone)]
+/// How to run. Holds a key, and so is never printed.
+#[derive(Clone)]
 pub struct Config {
     /// What is there at the start.
     pub seed: Seed,

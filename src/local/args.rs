@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::{Config, Error, Seed, SeedError, Webhook};
 
 /// A Momento-compatible server, with Secrets Manager, for development and tests.
-#[derive(Debug, clap::Parser)]
+#[derive(clap::Parser)]
 #[command(name = "local", version)]
 pub struct Args {
     /// The port to listen on.
