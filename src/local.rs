@@ -17,7 +17,7 @@ mod topics;
 mod webhook;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -51,8 +51,8 @@ const MAX_REQUEST_BYTES: usize = 4 * MAX_ITEM_BYTES;
 /// How long a stopping server waits for the calls that are under way.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// How to run.
-#[derive(Debug, Clone)]
+/// How to run. Holds a key, and so is never printed.
+#[derive(Clone)]
 pub struct Config {
     /// What is there at the start.
     pub seed: Seed,
@@ -111,6 +111,17 @@ impl Config {
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The port cannot be had; most often, something else listens there.
+    #[error("cannot listen on {bind}, port {port}; choose another port with --port, or another address with --bind")]
+    Listen {
+        /// The address.
+        bind: IpAddr,
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The seed, or the API key, is not acceptable.
     #[error(transparent)]
     Seed(#[from] SeedError),

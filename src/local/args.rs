@@ -5,13 +5,12 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::Context;
 use tokio::net::TcpListener;
 
-use super::{Config, Seed, Webhook};
+use super::{Config, Error, Seed, SeedError, Webhook};
 
 /// A Momento-compatible server, with Secrets Manager, for development and tests.
-#[derive(Debug, clap::Parser)]
+#[derive(clap::Parser)]
 #[command(name = "local", version)]
 pub struct Args {
     /// The port to listen on.
@@ -38,19 +37,17 @@ impl Args {
     /// Opens the port.
     ///
     /// # Errors
-    /// If it cannot be had; says which flag moves it.
-    pub async fn listen(&self) -> anyhow::Result<TcpListener> {
+    /// [`Error::Listen`], if it cannot be had; says which flags move it.
+    pub async fn listen(&self) -> Result<TcpListener, Error> {
         let (bind, port) = (self.bind, self.port);
-        TcpListener::bind((bind, port))
-            .await
-            .with_context(|| format!("cannot listen on {bind}, port {port}; choose another port with --port"))
+        TcpListener::bind((bind, port)).await.map_err(|source| Error::Listen { bind, port, source })
     }
 
     /// What to run.
     ///
     /// # Errors
-    /// If the seed cannot be read.
-    pub fn config(self) -> anyhow::Result<Config> {
+    /// [`SeedError`], if the seed is not acceptable.
+    pub fn config(self) -> Result<Config, SeedError> {
         Ok(Config {
             seed: self.seed.map_or_else(|| Ok(Seed::default()), |path| Seed::read(&path))?,
             api_key: self.api_key,

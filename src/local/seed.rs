@@ -115,7 +115,7 @@ impl Seed {
     pub fn read(path: &Path) -> Result<Self, SeedError> {
         let name = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|source| SeedError::Read { path: name.clone(), source })?;
-        let seed: Self = match path.extension().and_then(|extension| extension.to_str()) {
+        let mut seed: Self = match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => {
                 let text =
                     toml::Deserializer::parse(&text).map_err(|error| parse_error(&name, "(the file)", &error))?;
@@ -124,6 +124,7 @@ impl Seed {
             Some("json") => parse(&name, &mut serde_json::Deserializer::from_str(&text))?,
             _ => return Err(SeedError::Format(name)),
         };
+        seed.users.values_mut().flat_map(Map::values_mut).for_each(dates_to_text);
         seed.check().map_err(|error| match error {
             SeedError::Invalid { field, expected } => {
                 SeedError::Parse { path: name, field, expected: format!("expected {expected}") }
@@ -195,6 +196,18 @@ pub(super) fn check_api_key(key: &str) -> Result<(), SeedError> {
 /// A key in the form in which Momento's console hands it out, and from which SDKs take what they send.
 pub(super) fn v1_key(api_key: &str) -> String {
     STANDARD.encode(json!({ "endpoint": "localhost", "api_key": api_key }).to_string())
+}
+
+/// TOML has dates. They come in a wrapper of the parser's, which no reader of the user's data would expect.
+fn dates_to_text(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(dates_to_text),
+        Value::Object(fields) => match fields.remove("$__toml_private_datetime") {
+            Some(date) => *value = date,
+            None => fields.values_mut().for_each(dates_to_text),
+        },
+        _ => {}
+    }
 }
 
 fn parse<'de, T: DeserializeOwned>(name: &str, text: impl serde::Deserializer<'de>) -> Result<T, SeedError> {

@@ -109,8 +109,8 @@ impl Topic {
 /// Where a subscriber stands.
 #[derive(Debug)]
 pub(super) struct Place {
-    cache: String,
-    topic: String,
+    /// The cache and the topic.
+    key: (String, String),
     page: u64,
     /// The number of the message that it wants next.
     wants: u64,
@@ -138,7 +138,6 @@ impl Board {
         publisher: &str,
         now: u64,
     ) -> Result<Published, Error> {
-        self.topic(cache, topic, now)?;
         self.forget_old(now);
         if self.topics.values().map(|topic| topic.bytes).sum::<usize>() + message.len() > MAX_BYTES {
             return Err(Error::Full);
@@ -175,13 +174,13 @@ impl Board {
             asked => asked,
         };
         let signal = found.signal.subscribe();
-        Ok((Place { cache: cache.to_owned(), topic: topic.to_owned(), page, wants }, signal))
+        Ok((Place { key: (cache.to_owned(), topic.to_owned()), page, wants }, signal))
     }
 
     /// What comes next at this place, which moves on past it.
     pub(super) fn next(&mut self, place: &mut Place, now: u64) -> Next {
         self.forget_old(now);
-        let Some(topic) = self.topics.get(&(place.cache.clone(), place.topic.clone())) else { return Next::Gone };
+        let Some(topic) = self.topics.get(&place.key) else { return Next::Gone };
         if place.page != topic.page || !(topic.oldest()..=topic.next).contains(&place.wants) {
             let gap = Next::Gap { last: place.wants.saturating_sub(1), new: topic.oldest(), page: topic.page };
             (place.page, place.wants) = (topic.page, topic.oldest());

@@ -256,7 +256,7 @@ async fn memory_is_bounded_and_deleting_frees_it() {
     let client = caches(&local, KEY);
     client.set(CACHE, "a", vec![0; 8_000]).await.unwrap();
     assert_eq!(refusal(client.set(CACHE, "b", vec![0; 8_000]).await), MomentoErrorCode::LimitExceededError);
-    assert_eq!(text(&client, "user/taylor").await.is_some(), true, "nothing is lost for it");
+    assert!(text(&client, "user/taylor").await.is_some(), "nothing is lost for it");
     client.delete(CACHE, "a").await.unwrap();
     client.set(CACHE, "b", vec![0; 8_000]).await.unwrap();
 }

@@ -12,14 +12,14 @@ caches = ["one", "two"]
 api_key = "seeded-key"
 [users.kim]
 name = "Kim"
-age = 7
+born = [1990-01-01]
 [secrets]
 momento-signing-secret = "mine"
 "#;
 const JSON: &str = r#"{
     "caches": ["one", "two"],
     "api_key": "seeded-key",
-    "users": { "kim": { "name": "Kim", "age": 7 } },
+    "users": { "kim": { "name": "Kim", "born": ["1990-01-01"] } },
     "secrets": { "momento-signing-secret": "mine" }
 }"#;
 
@@ -38,7 +38,7 @@ async fn toml_and_json_seed_the_same() {
         for cache in ["one", "two"] {
             let user: Vec<u8> = client.get(cache, "user/kim").await.unwrap().try_into().unwrap();
             let user: Value = serde_json::from_slice(&user).unwrap();
-            assert_eq!(user, serde_json::json!({ "name": "Kim", "age": 7 }));
+            assert_eq!(user, serde_json::json!({ "name": "Kim", "born": ["1990-01-01"] }));
         }
         assert_eq!(client.list_caches().await.unwrap().caches.len(), 2);
     }

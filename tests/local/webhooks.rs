@@ -1,10 +1,14 @@
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     Router,
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
+    response::Redirect,
     routing::post,
 };
 use futures::StreamExt;
@@ -14,7 +18,11 @@ use momento_webhook::{
     local::{self, Config, Error, Seed, WebhookError},
     signature::{self, Secret, Signature, verify},
 };
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use super::{CACHE, KEY, config, mint, secrets::rotate, topics};
 use crate::stack::{self, Local};
@@ -115,6 +123,33 @@ async fn only_text_on_the_named_topic_is_posted_and_only_once() {
     assert!(receiver.next().await.1.ends_with(br#""topic_sequence_number":2,"token_id":"","text":"refused"}"#));
     client.publish(CACHE, "comment", "last").await.unwrap();
     assert!(receiver.next().await.1.ends_with(br#""text":"last"}"#));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let mut receiver = receiver(Some(StatusCode::OK)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (to, asked) = (receiver.url.clone(), Arc::new(Notify::new()));
+    let redirect = {
+        let asked = asked.clone();
+        async move || {
+            asked.notify_one();
+            Redirect::temporary(&to)
+        }
+    };
+    tokio::spawn(axum::serve(listener, Router::new().route("/", post(redirect))).into_future());
+    let webhooks = vec![
+        format!("{CACHE}/redirected={url}").parse().unwrap(),
+        format!("{CACHE}/direct={}", receiver.url).parse().unwrap(),
+    ];
+    let local = stack::local(Config { webhooks, ..config() }).await;
+    let client = topics(&local, KEY);
+    client.publish(CACHE, "redirected", "one").await.unwrap();
+    timeout(Duration::from_secs(10), asked.notified()).await.expect("not asked");
+    client.publish(CACHE, "direct", "two").await.unwrap();
+    assert!(receiver.next().await.1.ends_with(br#""text":"two"}"#));
+    assert!(receiver.posts.try_recv().is_err());
 }
 
 #[tokio::test]

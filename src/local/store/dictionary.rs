@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Error, Items, OVERHEAD, Ttl, Value, check_size, number};
+use super::{Error, Items, OVERHEAD, Ttl, Value, check_size, scalar::number};
 
 /// Fields in the order of their bytes, so that a fetch answers the same way twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -166,7 +166,7 @@ impl Subscription {
         tokio::pin!(token_end);
         loop {
             if ends_at.is_some_and(|at| at <= Instant::now()) {
-                return Err(Status::unauthenticated("the token has expired; ask for a new one"));
+                return Err(expired()); // however much there is to read
             }
             self.signal.mark_unchanged();
             let next = self.topics.board().next(&mut self.place, now());
@@ -179,11 +179,15 @@ impl Subscription {
             tokio::select! {
                 changed = self.signal.changed() => changed.map_err(|_| gone())?,
                 _ = self.topics.running.changed() => return Err(Status::unavailable("the server is stopping")),
-                () = &mut token_end => {}
+                () = &mut token_end => return Err(expired()),
                 _ = self.heartbeat.tick() => return Ok(item(subscription_item::Kind::Heartbeat(Heartbeat {}))),
             }
         }
     }
+}
+
+fn expired() -> Status {
+    Status::unauthenticated("the token has expired; ask for a new one")
 }
 
 fn gone() -> Status {
