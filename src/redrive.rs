@@ -90,7 +90,8 @@ impl<R: Reaction> Redrive<R> {
         if let Some(settlement) = attempt.settlement {
             settlement.settle().await;
         }
-        tracing::info!(event_id = %id, outcome = ?attempt.outcome, "redriven");
+        let cause = attempt.outcome.as_ref().err().map(ToString::to_string);
+        tracing::info!(event_id = %id, outcome = ?attempt.outcome.as_ref().ok(), cause, "parked event taken up");
         match attempt.outcome {
             Ok(processed) => {
                 let metric = if processed == Processed::Done { Metric::Accepted } else { Metric::Duplicate };

@@ -21,11 +21,7 @@ impl Drop for Process {
     }
 }
 
-impl Process {
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
-    }
-}
+impl Process {}
 
 /// A program that `make tools` installs.
 fn tool(name: &str) -> Command {
@@ -76,7 +72,11 @@ pub(crate) async fn lambda() -> Lambda {
     command.args(["lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", &port.to_string()]);
     let process = spawn(&mut command);
     listening(port).await;
-    Lambda { port, http: reqwest::Client::builder().no_proxy().build().unwrap(), _process: process }
+    Lambda {
+        port,
+        http: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap(),
+        _process: process,
+    }
 }
 
 impl Lambda {
@@ -90,7 +90,7 @@ impl Lambda {
         };
         let mut command = Command::new(binary);
         command
-            .env("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{}/{function}", self.port))
+            .env("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{}/.rt/{function}", self.port))
             .env("AWS_LAMBDA_FUNCTION_NAME", function)
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
