@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-/// Finds the value of a variable; the binaries pass [`env`].
+/// Finds the value of a variable; the binaries pass [`env()`].
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The environment of this process as a [`Lookup`].

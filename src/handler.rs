@@ -1,6 +1,6 @@
 //! The handler: a signed webhook comes in through a function URL, and its user's reaction goes out.
 //!
-//! [`Handler::handle`] is the pipeline, one line a step. Nothing before the signature is checked costs more than a hash of
+//! `Handler::handle` is the pipeline, one line a step. Nothing before the signature is checked costs more than a hash of
 //! a bounded body, and nothing that has not been verified reaches a log, a cache or a queue.
 
 mod aftermath;

@@ -1,4 +1,18 @@
-//! A serverless webhook handler for Momento Topics.
+//! A serverless webhook handler for Momento Topics, the publisher that mints its users' tokens, and a Momento-compatible server
+//! to run all of it on one machine.
+//!
+//! The flows, in the order in which an event meets them:
+//!
+//! - **publisher**: [`publisher`] mints a token for one user and one topic ([`momento`]), and publishes as that user.
+//! - **local**: [`local`] stands for Momento and Secrets Manager, and delivers webhooks as Momento's retired service did.
+//! - **handler**: [`handler`] takes a webhook in through a function URL, verifies it ([`signature`], with what [`secrets`]
+//!   keeps), reads it ([`event`]), claims it, reads its user, and lets the application react ([`reaction`]). What cannot be
+//!   processed in time is parked ([`park`]).
+//! - **redrive**: [`redrive`] takes parked events up again.
+//!
+//! Handler and sender meet only at the wire: [`signature`] and [`event`], both pure. All is configured through [`config`].
+//!
+//! An application implements [`reaction::Reaction`] and hands it to [`handler::run`].
 
 #[cfg(feature = "clients")]
 pub mod aws;
@@ -12,6 +26,7 @@ pub mod handler;
 pub mod local;
 pub mod logs;
 #[cfg(feature = "processing")]
+#[cfg_attr(not(feature = "handler"), allow(dead_code, reason = "redrive counts less than the handler does"))]
 mod metrics;
 #[cfg(feature = "clients")]
 pub mod momento;
@@ -21,7 +36,7 @@ pub mod park;
 mod processing;
 #[cfg(feature = "publisher")]
 pub mod publisher;
-#[cfg(feature = "clients")]
+#[cfg(feature = "processing")]
 pub mod reaction;
 #[cfg(feature = "redrive")]
 pub mod redrive;
