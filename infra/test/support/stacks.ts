@@ -59,10 +59,13 @@ export function artifacts(architecture: string): string {
   return folder;
 }
 
+const temporaryFolders: string[] = [];
+process.on('exit', () => temporaryFolders.forEach((folder) => fs.rmSync(folder, { recursive: true, force: true })));
+
 /** A folder that is gone when the tests are. */
 export function temporaryFolder(prefix: string): string {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), prefix));
-  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  temporaryFolders.push(folder);
   return folder;
 }
 
