@@ -26,14 +26,28 @@ test('what is justified is this, and no more', () => {
     for (const construct of application(context).stack.node.findAll()) {
       for (const { type, data } of construct.node.metadata) {
         if (type !== Validations.ACKNOWLEDGED_RULES_METADATA_KEY) continue;
-        for (const [id, reason] of Object.entries(data as Record<string, string>)) {
+        for (const [full, reason] of Object.entries(data as Record<string, string>)) {
+          const id = full.replace('Annotation::', '');
+          if (!id.startsWith('AwsSolutions-')) continue; // the CDK acknowledges findings of its own
           assert.ok(reason.length > 20, `${construct.node.path}: ${id} needs its reason`);
           found.add(`${construct.node.path.replace(/^[^/]+\//, '')} ${id}`);
         }
       }
     }
   }
-  assert.deepEqual([...found].sort(), []);
+  const star = 'AwsSolutions-IAM5[Resource::*]'; // X-Ray, and the token for ECR
+  assert.deepEqual([...found].sort(), [
+    `HandlerRole ${star}`,
+    `PublisherRole ${star}`,
+    `RedriveRole ${star}`,
+    'Relay/Cluster AwsSolutions-ECS4',
+    'Relay/Task AwsSolutions-ECS2',
+    `Relay/Task/ExecutionRole ${star}`,
+    'Relay/Vpc AwsSolutions-VPC7',
+    'Secrets/ApiKey AwsSolutions-SMG4',
+    `Secrets/Rotation/FunctionRole ${star}`,
+    'Secrets/Signing AwsSolutions-SMG4',
+  ]);
 });
 
 test('cfn-lint finds nothing', { skip: process.env.CFN_LINT ? false : 'CFN_LINT does not name the command' }, () => {
