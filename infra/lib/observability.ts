@@ -42,14 +42,15 @@ export class Observability extends Construct {
 
   constructor(scope: Construct, id: string, options: Options, watched: Watched) {
     super(scope, id);
-    const ours = ownMetrics(options);
+    const ours = ownMetrics('handler', options);
     const { handler, redrive, publisher, parking, relay, rotation } = watched;
     const waiting = waitingIn(parking);
     this.alarm('BadSignatures', {
       metric: ours('BadSignature'),
       threshold: 5,
       periods: { of: 3, over: 2 },
-      meaning: 'Requests with a wrong signature keep coming: someone is trying, or sender and receiver hold different secrets.',
+      meaning:
+        'Requests with a wrong signature keep coming: someone is trying, or sender and receiver hold different secrets.',
     });
     this.alarm('Parked', {
       metric: waiting,
@@ -58,7 +59,10 @@ export class Observability extends Construct {
       meaning: 'Parked events have not been processed for 15 minutes: Momento or the reaction is failing.',
     });
     this.alarm('DeadLetters', {
-      metric: parking.deadLetters.metricApproximateNumberOfMessagesVisible({ period: Duration.minutes(1), statistic: 'Maximum' }),
+      metric: parking.deadLetters.metricApproximateNumberOfMessagesVisible({
+        period: Duration.minutes(1),
+        statistic: 'Maximum',
+      }),
       threshold: 1,
       meaning: 'An event was given up. It stays in the dead-letter queue for 14 days from when it was parked.',
     });
@@ -110,7 +114,7 @@ export class Observability extends Construct {
         alarm.addOkAction(action);
       }
     }
-    this.dashboard = new cloudwatch.Dashboard(this, 'Dashboard', { widgets: this.widgets(watched, ours, waiting) });
+    this.dashboard = new cloudwatch.Dashboard(this, 'Dashboard', { widgets: this.widgets(watched, options, waiting) });
   }
 
   /**
@@ -153,14 +157,15 @@ export class Observability extends Construct {
         threshold,
         evaluationPeriods: periods.of,
         datapointsToAlarm: periods.over,
-        comparisonOperator:
-          condition.comparison ?? cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+        comparisonOperator: condition.comparison ?? cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
         treatMissingData: condition.silence ?? cloudwatch.TreatMissingData.NOT_BREACHING,
       }),
     );
   }
 
-  private widgets(watched: Watched, ours: OwnMetrics, waiting: cloudwatch.IMetric): cloudwatch.IWidget[][] {
+  private widgets(watched: Watched, options: Options, waiting: cloudwatch.IMetric): cloudwatch.IWidget[][] {
+    const ours = ownMetrics('handler', options);
+    const late = ownMetrics('redrive', options);
     const { handler, redrive, publisher, parking, relay } = watched;
     const graph = (title: string, ...left: cloudwatch.IMetric[]) =>
       new cloudwatch.GraphWidget({ title, left, width: 8, leftYAxis: { min: 0 } });
@@ -177,26 +182,27 @@ export class Observability extends Construct {
       [
         graph('Answer to the sender (ms)', ...latency),
         graph('From event to reaction (ms)', ...delivery),
-        graph('Starts and secrets', ours('ColdStart'), ours('SecretRefresh')),
+        graph('Processed later', ...['Accepted', 'Duplicate', 'Rejected', 'Failed'].map((name) => late(name))),
       ],
       [
         graph('Errors', ...[handler, redrive, publisher].map((fn) => fn.metricErrors())),
         graph('Throttles', ...[handler, redrive, publisher].map((fn) => fn.metricThrottles())),
-        relay ? graph('Relay tasks', runningTasks(relay)) : graph('Invocations', handler.metricInvocations()),
+        graph('Starts and secrets', ours('ColdStart'), ours('SecretRefresh')),
       ],
+      ...(relay ? [[graph('Relay tasks', runningTasks(relay))]] : []),
     ];
   }
 }
 
 type OwnMetrics = (name: string, statistic?: string) => cloudwatch.Metric;
 
-/** The handler's metrics, which carry the stack's name, so that two stacks do not mix. */
-function ownMetrics(options: Options): OwnMetrics {
+/** What a binary of ours counts; each metric carries the stack's name, so that two stacks do not mix. */
+function ownMetrics(service: 'handler' | 'redrive', options: Options): OwnMetrics {
   return (metricName, statistic = 'Sum') =>
     new cloudwatch.Metric({
       namespace: NAMESPACE,
       metricName,
-      dimensionsMap: { service: 'handler', stack: options.stackName },
+      dimensionsMap: { service, stack: options.stackName },
       period: FIVE_MINUTES,
       statistic,
       label: statistic === 'Sum' ? metricName : `${metricName} ${statistic}`,

@@ -17,6 +17,7 @@ export interface Options {
   momentoEndpoint: string | undefined;
   apiKeySecretArn: string | undefined;
   signingSecretArn: string | undefined;
+  secretsKeyArn: string | undefined;
   rotationDays: number;
   logRetentionDays: number;
   alarmTopicArn: string | undefined;
@@ -104,6 +105,11 @@ export const OPTIONS: { [Name in keyof Options]: Option<Options[Name]> } = {
   },
   apiKeySecretArn: secretArn('the Momento API key'),
   signingSecretArn: secretArn('the signing secret'),
+  secretsKeyArn: {
+    meaning: "the KMS key that adopted secrets are encrypted with, where it is not AWS's own",
+    expected: 'the ARN of a KMS key',
+    parse: matching(new RegExp(`^${ARN}:kms:[a-z0-9-]+:\\d{12}:key/[A-Za-z0-9-]+$`)),
+  },
   rotationDays: {
     meaning: 'how often the generated signing secret is replaced',
     expected: 'a whole number of days from 1 to 365',
@@ -165,6 +171,9 @@ function contradictions(options: Options, context: Record<string, unknown>): str
   if (options.relay !== 'none' && options.signer === 'momento') {
     problems.push('signer=momento with a relay would deliver every message twice: drop one of them');
   }
+  if (options.secretsKeyArn && !options.apiKeySecretArn && !options.signingSecretArn) {
+    problems.push('secretsKeyArn has no effect without apiKeySecretArn or signingSecretArn');
+  }
   if (context.rotationDays !== undefined && !rotates(options)) {
     problems.push(
       'rotationDays has no effect: a secret that you adopt, or that Momento signs with, is rotated where it was made',
@@ -190,7 +199,8 @@ function matching(pattern: RegExp): Option<string>['parse'] {
 }
 
 function wholeNumber(from: number, to: number): Option<number>['parse'] {
-  return (text) => (/^\d+$/.test(text) && from <= Number(text) && Number(text) <= to ? { value: Number(text) } : undefined);
+  return (text) =>
+    /^\d+$/.test(text) && from <= Number(text) && Number(text) <= to ? { value: Number(text) } : undefined;
 }
 
 function text(meaning: string): Option<string> {

@@ -14,8 +14,8 @@ export class Publisher extends RustFunction {
     super(scope, id, 'publisher', options, {
       description: 'Momento webhook: mints scoped tokens and publishes',
       memorySize: 256,
-      // A token and a message, each tried twice at most, at 5 s a call.
-      timeout: Duration.seconds(20),
+      // A token and a message, each tried twice at most, at 5 s a call; and the key has to be fetched.
+      timeout: Duration.seconds(25),
       environment: momentoVariables(secrets, options),
     });
     allowRead(this, secrets.apiKey);

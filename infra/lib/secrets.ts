@@ -1,5 +1,6 @@
-import { Validations } from 'aws-cdk-lib';
-import type * as iam from 'aws-cdk-lib/aws-iam';
+import { Aws, Validations } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as kms from 'aws-cdk-lib/aws-kms';
 import * as secretsmanager from 'aws-cdk-lib/aws-secretsmanager';
 import { Construct } from 'constructs';
 
@@ -31,10 +32,10 @@ export class Secrets extends Construct {
   constructor(scope: Construct, id: string, options: Options) {
     super(scope, id);
     this.apiKey = options.apiKeySecretArn
-      ? secretsmanager.Secret.fromSecretCompleteArn(this, 'ApiKey', options.apiKeySecretArn)
+      ? this.adopted('ApiKey', options.apiKeySecretArn, options)
       : this.empty('ApiKey', 'Momento API key', 'Momento issues this key, and its owner replaces it by hand.');
     if (options.signingSecretArn) {
-      this.signing = secretsmanager.Secret.fromSecretCompleteArn(this, 'Signing', options.signingSecretArn);
+      this.signing = this.adopted('Signing', options.signingSecretArn, options);
     } else if (options.signer === 'momento') {
       this.signing = this.empty('Signing', 'Signing secret of the Momento webhook', 'Momento rotates this secret.');
     } else {
@@ -44,6 +45,11 @@ export class Secrets extends Construct {
       });
     }
     if (rotates(options)) this.rotation = new Rotation(this, 'Rotation', this.signing, options);
+  }
+
+  private adopted(id: string, secretCompleteArn: string, { secretsKeyArn }: Options): secretsmanager.ISecret {
+    const encryptionKey = secretsKeyArn ? kms.Key.fromKeyArn(this, `${id}Key`, secretsKeyArn) : undefined;
+    return secretsmanager.Secret.fromSecretAttributes(this, id, { secretCompleteArn, encryptionKey });
   }
 
   /**
@@ -60,6 +66,19 @@ export class Secrets extends Construct {
 /** Lets a role read one secret, and describe or change none. */
 export function allowRead(role: iam.IGrantable, secret: secretsmanager.ISecret): void {
   allow(role, ['secretsmanager:GetSecretValue'], secret.secretArn);
+  if (!secret.encryptionKey) return;
+  const statement = new iam.PolicyStatement({
+    actions: ['kms:Decrypt'],
+    resources: [secret.encryptionKey.keyArn],
+    // The key may guard much else: only Secrets Manager may use it for us, and only on this secret.
+    conditions: {
+      StringEquals: {
+        'kms:ViaService': `secretsmanager.${Aws.REGION}.amazonaws.com`,
+        'kms:EncryptionContext:SecretARN': secret.secretArn,
+      },
+    },
+  });
+  role.grantPrincipal.addToPrincipalPolicy(statement);
 }
 
 /** What the processes that talk to Momento have in common. */

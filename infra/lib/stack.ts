@@ -12,7 +12,9 @@ import { Secrets } from './secrets';
 /** Everything that runs on AWS. Nothing has a fixed name, so that two of these live in one region. */
 export class WebhookStack extends Stack {
   constructor(app: App, options: Options) {
-    super(app, options.stackName, { description: 'Momento webhook: handler, redrive, publisher, and the relay if chosen' });
+    super(app, options.stackName, {
+      description: 'Momento webhook: handler, redrive, publisher, and the relay if chosen',
+    });
 
     const secrets = new Secrets(this, 'Secrets', options);
     const parking = new Parking(this, 'Parking');
@@ -20,11 +22,15 @@ export class WebhookStack extends Stack {
     parking.onlySender(handler.role!);
     const redrive = new Redrive(this, 'Redrive', options, secrets, parking);
     const publisher = new Publisher(this, 'Publisher', options, secrets);
-    const relay =
-      options.relay === 'none' ? undefined : new Relay(this, 'Relay', options, secrets, handler);
+    const relay = options.relay === 'none' ? undefined : new Relay(this, 'Relay', options, secrets, handler);
     const rotation = secrets.rotation?.function;
     const { dashboard } = new Observability(this, 'Observability', options, {
-      handler, redrive, publisher, parking, relay, rotation,
+      handler,
+      redrive,
+      publisher,
+      parking,
+      relay,
+      rotation,
     });
 
     this.output('HandlerUrl', handler.endpoint.url, 'Where the webhook is to be delivered');
@@ -32,7 +38,11 @@ export class WebhookStack extends Stack {
     this.output('PublisherFunction', publisher.functionName, 'The publisher, for `aws lambda invoke`');
     this.output('RedriveFunction', redrive.functionName, 'The function that processes parked events');
     this.output('ApiKeySecretArn', secrets.apiKey.secretArn, 'The secret with the Momento API key');
-    this.output('SigningSecretArn', secrets.signing.secretArn, 'The secret with the signing secret, for a relay elsewhere');
+    this.output(
+      'SigningSecretArn',
+      secrets.signing.secretArn,
+      'The secret with the signing secret, for a relay elsewhere',
+    );
     if (!options.apiKeySecretArn) this.fill('ApiKey', secrets.apiKey.secretArn, 'the Momento API key');
     if (!options.signingSecretArn && options.signer === 'momento') {
       this.fill('SigningSecret', secrets.signing.secretArn, 'the signing secret that Momento shows');

@@ -14,7 +14,10 @@ describe("cdk-nag's AWS Solutions pack finds nothing that is not justified", () 
     test(name, () => {
       const { app } = application(context);
       const { success, violations } = new AwsSolutionsChecks().validateScope(app);
-      assert.deepEqual(violations.map(({ ruleName, violatingResources }) => [ruleName, violatingResources]), []);
+      assert.deepEqual(
+        violations.map(({ ruleName, violatingResources }) => [ruleName, violatingResources]),
+        [],
+      );
       assert.equal(success, true);
     });
   }
@@ -69,12 +72,28 @@ test('the command line synthesises without an account and without the network', 
   const run = spawnSync(
     path.join(INFRA, 'node_modules/.bin/cdk'),
     // The build is done, and tests that run beside this one read what it would write again.
-    ['synth', '--quiet', '--build', 'true', '--output', path.join(home, 'out'), '-c', `artifacts=${artifacts('arm64')}`, '-c', 'relay=pair'],
+    [
+      'synth',
+      '--quiet',
+      '--build',
+      'true',
+      '--output',
+      path.join(home, 'out'),
+      '-c',
+      `artifacts=${artifacts('arm64')}`,
+      '-c',
+      'relay=pair',
+    ],
     {
       cwd: INFRA,
       encoding: 'utf8',
       // Nobody's credentials, no Docker, and a proxy that nobody answers at.
-      env: { PATH: path.dirname(process.execPath) + ':/bin', HOME: home, HTTPS_PROXY: 'http://127.0.0.1:9', AWS_EC2_METADATA_DISABLED: 'true' },
+      env: {
+        PATH: path.dirname(process.execPath) + ':/bin',
+        HOME: home,
+        HTTPS_PROXY: 'http://127.0.0.1:9',
+        AWS_EC2_METADATA_DISABLED: 'true',
+      },
     },
   );
   assert.equal(run.status, 0, run.stderr);

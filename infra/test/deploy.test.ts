@@ -10,10 +10,14 @@ import { INFRA, temporaryFolder } from './support/stacks';
 function deploy(aws: string | undefined, ...given: string[]): { cdk: string[]; aws: string; status: number | null } {
   const folder = temporaryFolder('commands-');
   const command = (name: string, script: string) =>
-    fs.writeFileSync(path.join(folder, name), `#!/bin/sh\nprintf '%s\\n' "$@" > ${folder}/${name}.asked\n${script}\n`, { mode: 0o755 });
+    fs.writeFileSync(path.join(folder, name), `#!/bin/sh\nprintf '%s\\n' "$@" > ${folder}/${name}.asked\n${script}\n`, {
+      mode: 0o755,
+    });
   command('cdk', 'exit 3');
   if (aws !== undefined) command('aws', aws);
-  const run = spawnSync(process.execPath, [path.join(INFRA, 'dist/bin/deploy.js'), ...given], { env: { PATH: folder } });
+  const run = spawnSync(process.execPath, [path.join(INFRA, 'dist/bin/deploy.js'), ...given], {
+    env: { PATH: folder },
+  });
   const asked = (name: string) => {
     const file = path.join(folder, `${name}.asked`);
     return fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trimEnd() : '';

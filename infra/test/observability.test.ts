@@ -11,7 +11,9 @@ function alarm(name: string, context: Record<string, string> = {}) {
     synthesise(context).properties(ALARM, `Observability${name}`);
   assert.ok(!Metrics || Metrics.length === 1); // the CDK writes a list of one where a metric has a label
   const { Metric, Stat, Period } = Metrics?.[0].MetricStat ?? {
-    Metric: flat, Stat: flat.Statistic ?? flat.ExtendedStatistic, Period: flat.Period,
+    Metric: flat,
+    Stat: flat.Statistic ?? flat.ExtendedStatistic,
+    Period: flat.Period,
   };
   return {
     metric: `${Metric.Namespace} ${Metric.MetricName} ${Stat}`,
@@ -28,14 +30,24 @@ const SILENT = { silence: 'notBreaching' };
 describe('an alarm', () => {
   test('tells of bad signatures, in this stack alone', () => {
     assert.deepEqual(alarm('BadSignatures'), {
-      metric: 'MomentoWebhook BadSignature Sum', of: { service: 'handler', stack: 'momento-webhook' }, when: '>= 5', for: '2/3 of 300 s', ...SILENT,
+      metric: 'MomentoWebhook BadSignature Sum',
+      of: { service: 'handler', stack: 'momento-webhook' },
+      when: '>= 5',
+      for: '2/3 of 300 s',
+      ...SILENT,
     });
     assert.equal(alarm('BadSignatures', { stackName: 'other' }).of.stack, 'other');
   });
 
   test('tells of parked events that stay', () => {
-    const { Metrics, Threshold, EvaluationPeriods, DatapointsToAlarm } = synthesise().properties(ALARM, 'ObservabilityParked');
-    const parts = Metrics.filter(({ MetricStat }: any) => MetricStat).map(({ Id, MetricStat }: any) => [Id, MetricStat.Metric.MetricName]);
+    const { Metrics, Threshold, EvaluationPeriods, DatapointsToAlarm } = synthesise().properties(
+      ALARM,
+      'ObservabilityParked',
+    );
+    const parts = Metrics.filter(({ MetricStat }: any) => MetricStat).map(({ Id, MetricStat }: any) => [
+      Id,
+      MetricStat.Metric.MetricName,
+    ]);
     assert.deepEqual(parts, [
       ['visible', 'ApproximateNumberOfMessagesVisible'],
       ['hidden', 'ApproximateNumberOfMessagesNotVisible'],
@@ -48,7 +60,11 @@ describe('an alarm', () => {
   test('tells of the first dead letter', () => {
     const queue = synthesise().id('AWS::SQS::Queue', 'ParkingDeadLetters');
     assert.deepEqual(alarm('DeadLetters'), {
-      metric: 'AWS/SQS ApproximateNumberOfMessagesVisible Maximum', of: { QueueName: { 'Fn::GetAtt': [queue, 'QueueName'] } }, when: '>= 1', for: '1/1 of 60 s', ...SILENT,
+      metric: 'AWS/SQS ApproximateNumberOfMessagesVisible Maximum',
+      of: { QueueName: { 'Fn::GetAtt': [queue, 'QueueName'] } },
+      when: '>= 1',
+      for: '1/1 of 60 s',
+      ...SILENT,
     });
   });
 
@@ -61,18 +77,31 @@ describe('an alarm', () => {
       ['PublisherErrors', 'Errors', 'Publisher', '2/3'],
       ['RotationErrors', 'Errors', 'SecretsRotationFunction', '1/1'],
     ] as const) {
-      assert.deepEqual(alarm(name), { metric: `AWS/Lambda ${metric} Sum`, of: of(fn), when: '>= 1', for: `${periods} of 300 s`, ...SILENT });
+      assert.deepEqual(alarm(name), {
+        metric: `AWS/Lambda ${metric} Sum`,
+        of: of(fn),
+        when: '>= 1',
+        for: `${periods} of 300 s`,
+        ...SILENT,
+      });
     }
   });
 
   test('tells of slow answers, well before the sender stops waiting', () => {
     assert.deepEqual(alarm('HandlerLatency'), {
-      metric: 'AWS/Lambda UrlRequestLatency p99', of: of('Handler'), when: '>= 2500', for: '3/3 of 300 s', ...SILENT,
+      metric: 'AWS/Lambda UrlRequestLatency p99',
+      of: of('Handler'),
+      when: '>= 2500',
+      for: '3/3 of 300 s',
+      ...SILENT,
     });
   });
 
   test('tells of a relay that is not there, silence included', () => {
-    for (const [relay, tasks] of [['one', 1], ['pair', 2]] as const) {
+    for (const [relay, tasks] of [
+      ['one', 1],
+      ['pair', 2],
+    ] as const) {
       const found = alarm('RelayNotRunning', { relay });
       assert.equal(found.metric, 'AWS/ECS CPUUtilization SampleCount');
       assert.deepEqual([found.when, found.for, found.silence], [`< ${tasks}`, '5/5 of 60 s', 'breaching']);
@@ -86,16 +115,34 @@ describe('an alarm', () => {
     assert.equal(filter.FilterPattern, '{ $.message = "not ready*" }');
     assert.deepEqual(filter.LogGroupName, { Ref: stack.id('AWS::Logs::LogGroup', 'RelayRelayLogs') });
     assert.deepEqual(alarm('RelayNotReady', { relay: 'one' }), {
-      metric: 'MomentoWebhook/momento-webhook RelayNotReady Sum', of: {}, when: '>= 1', for: '3/5 of 60 s', ...SILENT,
+      metric: 'MomentoWebhook/momento-webhook RelayNotReady Sum',
+      of: {},
+      when: '>= 1',
+      for: '3/5 of 60 s',
+      ...SILENT,
     });
   });
 
   test('is there for what is deployed, and says what it means', () => {
-    const names = (context: Record<string, string>) => synthesise(context).all(ALARM).map(([id]) => id.slice('Observability'.length, -8));
-    const always = ['BadSignatures', 'Parked', 'DeadLetters', 'HandlerThrottles', 'HandlerErrors', 'HandlerUnavailable', 'HandlerLatency', 'RedriveErrors', 'PublisherErrors'];
+    const names = (context: Record<string, string>) =>
+      synthesise(context)
+        .all(ALARM)
+        .map(([id]) => id.slice('Observability'.length, -8));
+    const always = [
+      'BadSignatures',
+      'Parked',
+      'DeadLetters',
+      'HandlerThrottles',
+      'HandlerErrors',
+      'HandlerUnavailable',
+      'HandlerLatency',
+      'RedriveErrors',
+      'PublisherErrors',
+    ];
     assert.deepEqual(names({ signer: 'momento' }), always);
     assert.deepEqual(names({ relay: 'one' }), [...always, 'RotationErrors', 'RelayNotRunning', 'RelayNotReady']);
-    for (const [id, { Properties }] of synthesise({ relay: 'one' }).all(ALARM)) assert.ok(Properties.AlarmDescription?.length > 20, id);
+    for (const [id, { Properties }] of synthesise({ relay: 'one' }).all(ALARM))
+      assert.ok(Properties.AlarmDescription?.length > 20, id);
   });
 
   test('goes to the topic, where there is one', () => {
@@ -107,11 +154,35 @@ describe('an alarm', () => {
   });
 });
 
+test('the dashboard shows what redrive made of what was parked', () => {
+  const body = JSON.stringify(
+    synthesise().properties('AWS::CloudWatch::Dashboard', 'ObservabilityDashboard').DashboardBody,
+  );
+  assert.ok(body.includes(`\\"Accepted\\",\\"service\\",\\"redrive\\",\\"stack\\",\\"momento-webhook\\"`));
+});
+
 test('the dashboard shows every alarm, and every metric that the handler writes', () => {
   const stack = synthesise({ relay: 'one' });
   const body = JSON.stringify(stack.properties('AWS::CloudWatch::Dashboard', 'ObservabilityDashboard').DashboardBody);
   for (const [id] of stack.all(ALARM)) assert.ok(body.includes(`["${id}","Arn"]`), id);
-  for (const metric of ['Accepted', 'Duplicate', 'Stale', 'BadSignature', 'Malformed', 'Rejected', 'Parked', 'Failed', 'SecretRefresh', 'ColdStart', 'DeliveryLatency']) {
-    assert.ok(body.includes(`\\"MomentoWebhook\\",\\"${metric}\\",\\"service\\",\\"handler\\",\\"stack\\",\\"momento-webhook\\"`), metric);
+  for (const metric of [
+    'Accepted',
+    'Duplicate',
+    'Stale',
+    'BadSignature',
+    'Malformed',
+    'Rejected',
+    'Parked',
+    'Failed',
+    'SecretRefresh',
+    'ColdStart',
+    'DeliveryLatency',
+  ]) {
+    assert.ok(
+      body.includes(
+        `\\"MomentoWebhook\\",\\"${metric}\\",\\"service\\",\\"handler\\",\\"stack\\",\\"momento-webhook\\"`,
+      ),
+      metric,
+    );
   }
 });

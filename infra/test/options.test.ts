@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { artifact } from '../lib/artifacts';
 import { OPTIONS, readOptions } from '../lib/options';
-import { ADOPTED, artifacts, temporaryFolder } from './support/stacks';
+import { ADOPTED, KEY, artifacts, temporaryFolder } from './support/stacks';
 
 test('nothing has to be chosen', () => {
   const { artifacts: folder, ...options } = readOptions({});
@@ -52,6 +52,7 @@ test('a value that cannot be is refused by name, with what can be', () => {
     ['rotationDays', '0'],
     ['logRetentionDays', '31'],
     ['apiKeySecretArn', 'momento/key'],
+    ['secretsKeyArn', 'alias/mine'],
     ['alarmTopicArn', 'alarms'],
   ] as const) {
     const message = `${name}=${value} is not valid: use ${OPTIONS[name].expected}`;
@@ -65,24 +66,28 @@ test('an ARN without the end that Secrets Manager adds is refused, since IAM wou
 });
 
 test('everything that is wrong is said at once', () => {
-  assert.throws(() => readOptions({ auth: 'x', relay: 'y', z: '1' }), (error: Error) =>
-    ['auth=x', 'relay=y', 'no option z'].every((part) => error.message.includes(part)),
+  assert.throws(
+    () => readOptions({ auth: 'x', relay: 'y', z: '1' }),
+    (error: Error) => ['auth=x', 'relay=y', 'no option z'].every((part) => error.message.includes(part)),
   );
 });
 
 test('options that contradict each other are refused', () => {
-  assert.throws(() => readOptions({ feedTopic: 'b/c', eventSources: 'x/y,a/b/c' }), /feedTopic=b\/c is one of eventSources/);
+  assert.throws(
+    () => readOptions({ feedTopic: 'b/c', eventSources: 'x/y,a/b/c' }),
+    /feedTopic=b\/c is one of eventSources/,
+  );
   assert.throws(() => readOptions({ relay: 'one', signer: 'momento' }), /deliver every message twice/);
+  assert.throws(() => readOptions({ secretsKeyArn: KEY }), /secretsKeyArn has no effect/);
   assert.throws(() => readOptions({ rotationDays: '7', signer: 'momento' }), /rotationDays has no effect/);
   assert.throws(() => readOptions({ rotationDays: '7', ...ADOPTED }), /rotationDays has no effect/);
 });
 
 test('a binary that was not built is named, with what to do', () => {
   const folder = temporaryFolder('empty-');
-  assert.throws(
-    () => artifact('handler', { artifacts: folder, architecture: 'arm64' }),
-    { message: new RegExp(`^${path.join(folder, 'handler/bootstrap')} is missing: run \`make build\` first`) },
-  );
+  assert.throws(() => artifact('handler', { artifacts: folder, architecture: 'arm64' }), {
+    message: new RegExp(`^${path.join(folder, 'handler/bootstrap')} is missing: run \`make build\` first`),
+  });
 });
 
 test('a binary for the other architecture, or for another system, is refused', () => {
@@ -90,5 +95,8 @@ test('a binary for the other architecture, or for another system, is refused', (
   artifact('relay', { artifacts: folder, architecture: 'x86_64' });
   assert.throws(() => artifact('relay', { artifacts: folder, architecture: 'arm64' }), /is no Linux binary for arm64/);
   fs.writeFileSync(path.join(folder, 'relay/bootstrap'), 'short');
-  assert.throws(() => artifact('relay', { artifacts: folder, architecture: 'x86_64' }), /is no Linux binary for x86_64/);
+  assert.throws(
+    () => artifact('relay', { artifacts: folder, architecture: 'x86_64' }),
+    /is no Linux binary for x86_64/,
+  );
 });

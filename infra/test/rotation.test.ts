@@ -102,7 +102,12 @@ describe('a rotation', { skip }, () => {
 
   test('accepts the trial that Secrets Manager makes of a new schedule: a pending copy of what is current', async () => {
     const token = randomUUID();
-    const copy = { SecretId: secret, ClientRequestToken: token, SecretString: await value('AWSCURRENT'), VersionStages: ['AWSPENDING'] };
+    const copy = {
+      SecretId: secret,
+      ClientRequestToken: token,
+      SecretString: await value('AWSCURRENT'),
+      VersionStages: ['AWSPENDING'],
+    };
     await client.send(new PutSecretValueCommand(copy));
     await step('testSecret', token);
   });
@@ -130,7 +135,13 @@ async function answers(endpoint: string, server: ChildProcess): Promise<void> {
   failed.catch(() => undefined); // it ends when the tests do
   const deadline = Date.now() + 60_000;
   while (Date.now() < deadline) {
-    const up = await Promise.race([fetch(`${endpoint}/moto-api/`).then(() => true, () => false), failed]);
+    const up = await Promise.race([
+      fetch(`${endpoint}/moto-api/`).then(
+        () => true,
+        () => false,
+      ),
+      failed,
+    ]);
     if (up) return;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

@@ -14,26 +14,41 @@ describe('the handler', () => {
     const { Timeout, MemorySize, Handler, Runtime, Architectures } = synthesise().properties(FUNCTION, 'Handler');
     assert.ok(Timeout < 5, 'the sender waits for 5 s');
     assert.ok(Timeout >= 4, 'parking may take until 4 s');
-    assert.deepEqual({ MemorySize, Handler, Runtime, Architectures }, {
-      MemorySize: 256, Handler: 'bootstrap', Runtime: 'provided.al2023', Architectures: ['arm64'],
-    });
+    assert.deepEqual(
+      { MemorySize, Handler, Runtime, Architectures },
+      {
+        MemorySize: 256,
+        Handler: 'bootstrap',
+        Runtime: 'provided.al2023',
+        Architectures: ['arm64'],
+      },
+    );
   });
 
   test('has a public URL, with both permissions that it needs now and no CORS', () => {
     const stack = synthesise();
     const handler = stack.id(FUNCTION, 'Handler');
     const arn = { 'Fn::GetAtt': [handler, 'Arn'] };
-    assert.deepEqual(stack.all('AWS::Lambda::Url').map(([, url]) => url.Properties), [{ AuthType: 'NONE', TargetFunctionArn: arn }]);
+    assert.deepEqual(
+      stack.all('AWS::Lambda::Url').map(([, url]) => url.Properties),
+      [{ AuthType: 'NONE', TargetFunctionArn: arn }],
+    );
     const permissions = stack.all('AWS::Lambda::Permission').map(([, permission]) => permission.Properties);
-    assert.deepEqual(permissions.filter(({ Principal }) => Principal === '*'), [
-      { Action: 'lambda:InvokeFunctionUrl', FunctionName: arn, FunctionUrlAuthType: 'NONE', Principal: '*' },
-      { Action: 'lambda:InvokeFunction', FunctionName: arn, InvokedViaFunctionUrl: true, Principal: '*' },
-    ]);
+    assert.deepEqual(
+      permissions.filter(({ Principal }) => Principal === '*'),
+      [
+        { Action: 'lambda:InvokeFunctionUrl', FunctionName: arn, FunctionUrlAuthType: 'NONE', Principal: '*' },
+        { Action: 'lambda:InvokeFunction', FunctionName: arn, InvokedViaFunctionUrl: true, Principal: '*' },
+      ],
+    );
   });
 
   test('is open to nobody with AWS authentication', () => {
     const stack = synthesise({ auth: 'iam' });
-    assert.deepEqual(stack.all('AWS::Lambda::Url').map(([, url]) => url.Properties.AuthType), ['AWS_IAM']);
+    assert.deepEqual(
+      stack.all('AWS::Lambda::Url').map(([, url]) => url.Properties.AuthType),
+      ['AWS_IAM'],
+    );
     const open = stack.all('AWS::Lambda::Permission').filter(([, { Properties }]) => !Properties.SourceArn);
     assert.deepEqual(open, []);
   });
@@ -53,16 +68,26 @@ describe('the handler', () => {
 
   test('is told all that was chosen', () => {
     const variables = environment(synthesise(COMBINATIONS['with all that can be set']), 'Handler');
-    const { EVENT_SOURCES, FEED_TOPIC, USER_CACHE, USER_PUBLIC_FIELDS, CLAIM_CACHE, MOMENTO_ENDPOINT, METRICS_STACK } = variables;
+    const { EVENT_SOURCES, FEED_TOPIC, USER_CACHE, USER_PUBLIC_FIELDS, CLAIM_CACHE, MOMENTO_ENDPOINT, METRICS_STACK } =
+      variables;
     assert.deepEqual(
       [EVENT_SOURCES, FEED_TOPIC, USER_CACHE, USER_PUBLIC_FIELDS, CLAIM_CACHE, MOMENTO_ENDPOINT, METRICS_STACK],
-      ['course-comments/comment,shop/order', 'feed', 'users', 'name,picture', 'claims', 'cell-1-eu-west-1-1.prod.a.momentohq.com', 'other'],
+      [
+        'course-comments/comment,shop/order',
+        'feed',
+        'users',
+        'name,picture',
+        'claims',
+        'cell-1-eu-west-1-1.prod.a.momentohq.com',
+        'other',
+      ],
     );
   });
 
   test('reserves concurrency, unless the account has none to give', () => {
     const reserved = (value: string | undefined) =>
-      synthesise(value ? { reservedConcurrency: value } : {}).properties(FUNCTION, 'Handler').ReservedConcurrentExecutions;
+      synthesise(value ? { reservedConcurrency: value } : {}).properties(FUNCTION, 'Handler')
+        .ReservedConcurrentExecutions;
     assert.deepEqual([undefined, '7', 'none'].map(reserved), [20, 7, undefined]);
   });
 });
@@ -76,7 +101,11 @@ describe('every function', () => {
         assert.equal(Properties.LoggingConfig.ApplicationLogLevel, 'INFO', id);
         assert.equal(Properties.TracingConfig.Mode, 'Active', id);
         const group = Properties.LoggingConfig.LogGroup.Ref;
-        assert.equal(stack.json.Resources[group]!.Properties.RetentionInDays, Number(context.logRetentionDays ?? 30), id);
+        assert.equal(
+          stack.json.Resources[group]!.Properties.RetentionInDays,
+          Number(context.logRetentionDays ?? 30),
+          id,
+        );
         return group;
       });
       assert.equal(new Set(groups).size, stack.all(FUNCTION).length);
@@ -100,12 +129,17 @@ describe('every function', () => {
   test('has its permissions before it can run', () => {
     const stack = synthesise();
     for (const [id, { DependsOn }] of stack.all(FUNCTION)) {
-      assert.ok(DependsOn?.some((dependency) => dependency.includes('DefaultPolicy')), id);
+      assert.ok(
+        DependsOn?.some((dependency) => dependency.includes('DefaultPolicy')),
+        id,
+      );
     }
   });
 
   test('but the handler is beyond the reach of a URL', () => {
-    const targets = synthesise({ relay: 'one' }).all('AWS::Lambda::Url').map(([, url]) => url.Properties.TargetFunctionArn);
+    const targets = synthesise({ relay: 'one' })
+      .all('AWS::Lambda::Url')
+      .map(([, url]) => url.Properties.TargetFunctionArn);
     assert.deepEqual(targets, [{ 'Fn::GetAtt': [synthesise().id(FUNCTION, 'Handler'), 'Arn'] }]);
   });
 });
@@ -158,7 +192,9 @@ describe('the queues', () => {
 
   test('outlast an outage of six hours, and give up before the claims are forgotten', () => {
     // What redrive does: 30 s, then twice as long each time, up to 15 min.
-    const waits = Array.from({ length: parking.RedrivePolicy.maxReceiveCount - 1 }, (_, n) => Math.min(30 * 2 ** n, 900));
+    const waits = Array.from({ length: parking.RedrivePolicy.maxReceiveCount - 1 }, (_, n) =>
+      Math.min(30 * 2 ** n, 900),
+    );
     const total = waits.reduce((sum, wait) => sum + wait, 0);
     assert.ok(total > 6 * HOUR, `${total} s`);
     assert.ok(total < 24 * HOUR, `${total} s`);
@@ -176,18 +212,26 @@ describe('the queues', () => {
 
 describe('the secrets', () => {
   const made = (context: Record<string, string>) =>
-    synthesise(context).all(SECRET).map(([id, { Properties }]) => {
-      const { Description, ...rest } = Properties;
-      return [id.slice(0, -8), rest];
-    });
+    synthesise(context)
+      .all(SECRET)
+      .map(([id, { Properties }]) => {
+        const { Description, ...rest } = Properties;
+        return [id.slice(0, -8), rest];
+      });
   const GENERATED = { GenerateSecretString: { ExcludePunctuation: true, PasswordLength: 64 } };
 
   test('are an empty one for the key, and a generated one to sign with', () => {
-    assert.deepEqual(made({}), [['SecretsApiKey', {}], ['SecretsSigning', GENERATED]]);
+    assert.deepEqual(made({}), [
+      ['SecretsApiKey', {}],
+      ['SecretsSigning', GENERATED],
+    ]);
   });
 
   test('are both empty where Momento signs', () => {
-    assert.deepEqual(made({ signer: 'momento' }), [['SecretsApiKey', {}], ['SecretsSigning', {}]]);
+    assert.deepEqual(made({ signer: 'momento' }), [
+      ['SecretsApiKey', {}],
+      ['SecretsSigning', {}],
+    ]);
   });
 
   test('are not made where they are adopted', () => {
@@ -214,7 +258,9 @@ describe('the secrets', () => {
 
 describe('rotation', () => {
   const schedules = (context: Record<string, string>) =>
-    synthesise(context).all('AWS::SecretsManager::RotationSchedule').map(([, { Properties }]) => Properties);
+    synthesise(context)
+      .all('AWS::SecretsManager::RotationSchedule')
+      .map(([, { Properties }]) => Properties);
 
   test('replaces the generated signing secret, on a schedule and not at a deployment', () => {
     const stack = synthesise();
@@ -222,11 +268,11 @@ describe('rotation', () => {
       {
         RotateImmediatelyOnUpdate: false,
         RotationLambdaARN: { 'Fn::GetAtt': [stack.id(FUNCTION, 'SecretsRotationFunction'), 'Arn'] },
-        RotationRules: { ScheduleExpression: 'rate(30 days)' },
+        RotationRules: { AutomaticallyAfterDays: 30 },
         SecretId: { Ref: stack.id(SECRET, 'SecretsSigning') },
       },
     ]);
-    assert.equal(schedules({ rotationDays: '7' })[0].RotationRules.ScheduleExpression, 'rate(7 days)');
+    assert.equal(schedules({ rotationDays: '7' })[0].RotationRules.AutomaticallyAfterDays, 7);
   });
 
   test('leaves alone what Momento signs with, and what was adopted', () => {
@@ -235,15 +281,18 @@ describe('rotation', () => {
 
   test('is invoked by Secrets Manager alone, for this secret of this account', () => {
     const stack = synthesise({ auth: 'iam' });
-    assert.deepEqual(stack.all('AWS::Lambda::Permission').map(([, { Properties }]) => Properties), [
-      {
-        Action: 'lambda:InvokeFunction',
-        FunctionName: { 'Fn::GetAtt': [stack.id(FUNCTION, 'SecretsRotationFunction'), 'Arn'] },
-        Principal: 'secretsmanager.amazonaws.com',
-        SourceAccount: { Ref: 'AWS::AccountId' },
-        SourceArn: { Ref: stack.id(SECRET, 'SecretsSigning') },
-      },
-    ]);
+    assert.deepEqual(
+      stack.all('AWS::Lambda::Permission').map(([, { Properties }]) => Properties),
+      [
+        {
+          Action: 'lambda:InvokeFunction',
+          FunctionName: { 'Fn::GetAtt': [stack.id(FUNCTION, 'SecretsRotationFunction'), 'Arn'] },
+          Principal: 'secretsmanager.amazonaws.com',
+          SourceAccount: { Ref: 'AWS::AccountId' },
+          SourceArn: { Ref: stack.id(SECRET, 'SecretsSigning') },
+        },
+      ],
+    );
   });
 
   test('leaves an overlap that outlasts what sender and receiver keep', () => {
@@ -262,22 +311,37 @@ describe('the relay', () => {
   const [container] = task.ContainerDefinitions;
 
   test('is there by choice', () => {
-    assert.deepEqual(Object.values(synthesise().json.Resources).filter(({ Type }) => /::(ECS|EC2)::/.test(Type)), []);
+    assert.deepEqual(
+      Object.values(synthesise().json.Resources).filter(({ Type }) => /::(ECS|EC2)::/.test(Type)),
+      [],
+    );
   });
 
   test('runs alone, or as a pair that is changed one by one', () => {
     const service = (relay: string) => {
-      const { DesiredCount, DeploymentConfiguration } = synthesise({ relay }).properties('AWS::ECS::Service', 'RelayService');
+      const { DesiredCount, DeploymentConfiguration } = synthesise({ relay }).properties(
+        'AWS::ECS::Service',
+        'RelayService',
+      );
       return [DesiredCount, DeploymentConfiguration.MinimumHealthyPercent, DeploymentConfiguration.MaximumPercent];
     };
-    assert.deepEqual([service('one'), service('pair')], [[1, 0, 100], [2, 50, 100]]);
+    assert.deepEqual(
+      [service('one'), service('pair')],
+      [
+        [1, 0, 100],
+        [2, 50, 100],
+      ],
+    );
   });
 
   test('can be reached on no port, and reaches out over HTTPS alone', () => {
     const groups = stack.all('AWS::EC2::SecurityGroup').map(([, { Properties }]) => Properties);
     assert.equal(groups.length, 1);
     assert.equal(groups[0].SecurityGroupIngress, undefined);
-    assert.deepEqual(groups[0].SecurityGroupEgress.map(({ FromPort, ToPort, IpProtocol }: any) => [IpProtocol, FromPort, ToPort]), [['tcp', 443, 443]]);
+    assert.deepEqual(
+      groups[0].SecurityGroupEgress.map(({ FromPort, ToPort, IpProtocol }: any) => [IpProtocol, FromPort, ToPort]),
+      [['tcp', 443, 443]],
+    );
     assert.deepEqual(stack.all('AWS::EC2::SecurityGroupIngress'), []);
     assert.equal(container.PortMappings, undefined);
   });
@@ -285,7 +349,8 @@ describe('the relay', () => {
   test('needs no NAT gateway', () => {
     assert.deepEqual(stack.all('AWS::EC2::NatGateway'), []);
     assert.equal(stack.all('AWS::EC2::Subnet').length, 2);
-    const { AssignPublicIp } = stack.properties('AWS::ECS::Service', 'RelayService').NetworkConfiguration.AwsvpcConfiguration;
+    const { AssignPublicIp } = stack.properties('AWS::ECS::Service', 'RelayService').NetworkConfiguration
+      .AwsvpcConfiguration;
     assert.equal(AssignPublicIp, 'ENABLED');
   });
 
@@ -305,21 +370,42 @@ describe('the relay', () => {
     assert.deepEqual(variables.MOMENTO_API_KEY_SECRET_NAME, { Ref: all.id(SECRET, 'SecretsApiKey') });
     const [, parts] = variables.RELAY_CONFIG['Fn::Join'];
     const url = { 'Fn::GetAtt': [all.id('AWS::Lambda::Url', 'HandlerFunctionUrl'), 'FunctionUrl'] };
-    assert.deepEqual(parts.filter((part: unknown) => typeof part === 'object'), [url, url]);
+    assert.deepEqual(
+      parts.filter((part: unknown) => typeof part === 'object'),
+      [url, url],
+    );
     const text = parts.map((part: unknown) => (typeof part === 'string' ? part : 'URL')).join('');
-    assert.match(text, /^\[\[route\]\]\ncache = "course-comments"\ntopic = "comment"\nurl = "URL"\naws_auth = true\n\n\[\[route\]\]\ncache = "shop"\ntopic = "order"\n/);
+    assert.match(
+      text,
+      /^\[\[route\]\]\ncache = "course-comments"\ntopic = "comment"\nurl = "URL"\naws_auth = true\n\n\[\[route\]\]\ncache = "shop"\ntopic = "order"\n/,
+    );
   });
 
   test('is built for the architecture that was chosen', () => {
     assert.equal(task.RuntimePlatform.CpuArchitecture, 'ARM64');
-    const x86 = synthesise({ relay: 'one', architecture: 'x86_64' }).properties('AWS::ECS::TaskDefinition', 'RelayTask');
+    const x86 = synthesise({ relay: 'one', architecture: 'x86_64' }).properties(
+      'AWS::ECS::TaskDefinition',
+      'RelayTask',
+    );
     assert.equal(x86.RuntimePlatform.CpuArchitecture, 'X86_64');
   });
 });
 
 describe('two stacks', () => {
   /** What would be a physical name, and so could be taken already. */
-  const NAMES = ['FunctionName', 'QueueName', 'RoleName', 'LogGroupName', 'Name', 'AlarmName', 'DashboardName', 'TopicName', 'ClusterName', 'ServiceName', 'GroupName'];
+  const NAMES = [
+    'FunctionName',
+    'QueueName',
+    'RoleName',
+    'LogGroupName',
+    'Name',
+    'AlarmName',
+    'DashboardName',
+    'TopicName',
+    'ClusterName',
+    'ServiceName',
+    'GroupName',
+  ];
 
   test('live in one region: nothing has a name of its own', () => {
     for (const context of Object.values(COMBINATIONS)) {
@@ -335,8 +421,14 @@ describe('two stacks', () => {
   test('share nothing that carries the name of the stack', () => {
     const names = (stackName: string) => {
       const stack = synthesise({ stackName, relay: 'one' });
-      const filter = stack.all('AWS::Logs::MetricFilter').map(([, { Properties }]) => Properties.MetricTransformations[0].MetricNamespace);
-      return [...filter, stack.properties('AWS::ECS::TaskDefinition', 'RelayTask').Family, environment(stack, 'Handler').METRICS_STACK];
+      const filter = stack
+        .all('AWS::Logs::MetricFilter')
+        .map(([, { Properties }]) => Properties.MetricTransformations[0].MetricNamespace);
+      return [
+        ...filter,
+        stack.properties('AWS::ECS::TaskDefinition', 'RelayTask').Family,
+        environment(stack, 'Handler').METRICS_STACK,
+      ];
     };
     const [blue, green] = [names('blue'), names('green')];
     assert.equal(new Set([...blue, ...green]).size, 6);
@@ -353,26 +445,45 @@ test('what holds something keeps its logical id, for another would be a new and 
   const kept = synthesise({ relay: 'one' });
   const ids = [...kept.all(SECRET), ...kept.all(QUEUE), ...kept.all('AWS::Lambda::Url')].map(([id]) => id);
   assert.deepEqual(ids, [
-    'SecretsApiKeyC78323EB', 'SecretsSigning47855BBC', 'ParkingDeadLetters43743341', 'ParkingQueue878B2F5A', 'HandlerFunctionUrl003AF664',
+    'SecretsApiKeyC78323EB',
+    'SecretsSigning47855BBC',
+    'ParkingDeadLetters43743341',
+    'ParkingQueue878B2F5A',
+    'HandlerFunctionUrl003AF664',
   ]);
 });
 
 describe('the outputs', () => {
-  const ALWAYS = ['HandlerUrl', 'HandlerFunction', 'PublisherFunction', 'RedriveFunction', 'ApiKeySecretArn', 'SigningSecretArn', 'ParkingQueueUrl', 'DeadLetterQueueUrl', 'DashboardUrl'];
+  const ALWAYS = [
+    'HandlerUrl',
+    'HandlerFunction',
+    'PublisherFunction',
+    'RedriveFunction',
+    'ApiKeySecretArn',
+    'SigningSecretArn',
+    'ParkingQueueUrl',
+    'DeadLetterQueueUrl',
+    'DashboardUrl',
+  ];
   const outputs = (context: Record<string, string>) => Object.keys(synthesise(context).json.Outputs);
 
   test('say what the next step needs, and each what it is', () => {
     assert.deepEqual(outputs({}).sort(), [...ALWAYS, 'FillApiKey'].sort());
     assert.deepEqual(outputs(ADOPTED).sort(), [...ALWAYS].sort());
     assert.deepEqual(outputs({ signer: 'momento' }).sort(), [...ALWAYS, 'FillApiKey', 'FillSigningSecret'].sort());
-    assert.deepEqual(outputs({ relay: 'one' }).sort(), [...ALWAYS, 'FillApiKey', 'RelayCluster', 'RelayService', 'RelayLogs'].sort());
+    assert.deepEqual(
+      outputs({ relay: 'one' }).sort(),
+      [...ALWAYS, 'FillApiKey', 'RelayCluster', 'RelayService', 'RelayLogs'].sort(),
+    );
     for (const output of Object.values(synthesise().json.Outputs)) assert.ok(output.Description);
   });
 
   test('point at the handler and its secrets', () => {
     const stack = synthesise();
     const { HandlerUrl, ApiKeySecretArn, SigningSecretArn, FillApiKey } = stack.json.Outputs;
-    assert.deepEqual(HandlerUrl.Value, { 'Fn::GetAtt': [stack.id('AWS::Lambda::Url', 'HandlerFunctionUrl'), 'FunctionUrl'] });
+    assert.deepEqual(HandlerUrl.Value, {
+      'Fn::GetAtt': [stack.id('AWS::Lambda::Url', 'HandlerFunctionUrl'), 'FunctionUrl'],
+    });
     assert.deepEqual(ApiKeySecretArn.Value, { Ref: stack.id(SECRET, 'SecretsApiKey') });
     assert.deepEqual(SigningSecretArn.Value, { Ref: stack.id(SECRET, 'SecretsSigning') });
     assert.deepEqual(FillApiKey.Value['Fn::Join'][1][3], ApiKeySecretArn.Value);

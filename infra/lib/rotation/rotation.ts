@@ -31,7 +31,11 @@ export class Rotation extends Construct {
       logRetentionDays: options.logRetentionDays,
     });
     const actions = ['DescribeSecret', 'GetSecretValue', 'PutSecretValue', 'UpdateSecretVersionStage'];
-    allow(rotate, actions.map((action) => `secretsmanager:${action}`), secret.secretArn);
+    allow(
+      rotate,
+      actions.map((action) => `secretsmanager:${action}`),
+      secret.secretArn,
+    );
     const invoke = new lambda.CfnPermission(this, 'Invoke', {
       action: 'lambda:InvokeFunction',
       functionName: rotate.functionArn,
@@ -42,7 +46,7 @@ export class Rotation extends Construct {
     const schedule = new secretsmanager.CfnRotationSchedule(this, 'Schedule', {
       secretId: secret.secretArn,
       rotationLambdaArn: rotate.functionArn,
-      rotationRules: { scheduleExpression: `rate(${options.rotationDays} days)` },
+      rotationRules: { automaticallyAfterDays: options.rotationDays },
       rotateImmediatelyOnUpdate: false, // a deployment is no reason to change a secret
     });
     // Secrets Manager invokes the function while the schedule is made, so all that it needs comes first.

@@ -20,6 +20,12 @@ const ARNS: Record<string, (id: string) => string> = {
   'AWS::Logs::LogGroup': (id) => `arn:aws:logs:${REGION}:${ACCOUNT}:log-group:${id}:*`, // CloudFormation gives it so
 };
 
+/** What the policy of a KMS key says unless somebody changed it: the account's own policies decide. */
+const DEFAULT_KEY_POLICY = {
+  Version: '2012-10-17',
+  Statement: [{ Effect: 'Allow', Principal: { AWS: `arn:aws:iam::${ACCOUNT}:root` }, Action: 'kms:*', Resource: '*' }],
+};
+
 /** Who asks: a role of the stack, an identity with these policies, or anybody. */
 export type Principal = { role: string } | { name: string; policies: object[] } | 'anonymous';
 
@@ -33,11 +39,18 @@ export class Account {
   }
 
   /** May `principal` do `action` on the resource with this ARN? `context` adds to what AWS says of each request. */
-  async may(principal: Principal, action: string, resource: string, context: Record<string, string> = {}): Promise<boolean> {
+  async may(
+    principal: Principal,
+    action: string,
+    resource: string,
+    context: Record<string, string> = {},
+  ): Promise<boolean> {
     const arn =
-      principal === 'anonymous' ? undefined
-      : 'role' in principal ? this.arn('AWS::IAM::Role', principal.role)
-      : `arn:aws:iam::${ACCOUNT}:role/${principal.name}`;
+      principal === 'anonymous'
+        ? undefined
+        : 'role' in principal
+          ? this.arn('AWS::IAM::Role', principal.role)
+          : `arn:aws:iam::${ACCOUNT}:role/${principal.name}`;
     const answer = await runSimulation(
       {
         request: {
@@ -70,11 +83,14 @@ export class Account {
   }
 
   private resourcePolicy(resource: string): object | undefined {
+    if (resource.startsWith('arn:aws:kms:')) return DEFAULT_KEY_POLICY;
     const statements = [
       ...this.stack.all('AWS::SQS::QueuePolicy').flatMap(([, policy]) => policy.Properties.PolicyDocument.Statement),
       ...this.stack.all('AWS::Lambda::Permission').map(([, permission]) => lambdaStatement(permission)),
     ];
-    const about = statements.map((statement) => this.resolve(statement) as any).filter(({ Resource }) => Resource === resource);
+    const about = statements
+      .map((statement) => this.resolve(statement) as any)
+      .filter(({ Resource }) => Resource === resource);
     return about.length > 0 ? { Version: '2012-10-17', Statement: about } : undefined;
   }
 
@@ -87,7 +103,8 @@ export class Account {
       if (intrinsic === 'Ref') return this.reference(argument);
       if (intrinsic === 'Fn::GetAtt' && argument[1] === 'Arn') return this.arnOf(argument[0]);
       if (intrinsic === 'Fn::Join') return (this.resolve(argument[1]) as string[]).join(argument[0]);
-      if (intrinsic === 'Fn::Sub') return argument.replace(/\$\{(.*?)\}/g, (_: string, name: string) => this.reference(name));
+      if (intrinsic === 'Fn::Sub')
+        return argument.replace(/\$\{(.*?)\}/g, (_: string, name: string) => this.reference(name));
       if (intrinsic.startsWith('Fn::')) throw new Error(`cannot resolve ${JSON.stringify(value)}`);
     }
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.resolve(item)]));
@@ -110,7 +127,8 @@ export class Account {
 
 /** What Lambda makes of a permission: a statement of the function's own policy. */
 function lambdaStatement({ Properties: permission }: CfnResource): object {
-  const { Action, FunctionName, Principal, FunctionUrlAuthType, InvokedViaFunctionUrl, SourceArn, SourceAccount } = permission;
+  const { Action, FunctionName, Principal, FunctionUrlAuthType, InvokedViaFunctionUrl, SourceArn, SourceAccount } =
+    permission;
   return {
     Effect: 'Allow',
     Principal: Principal === '*' ? '*' : { Service: Principal },

@@ -17,6 +17,8 @@ export const ADOPTED: Context = {
   signingSecretArn: 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:momento/signing-GhIjKl',
 };
 
+export const KEY = 'arn:aws:kms:eu-west-1:111122223333:key/0b0c0d0e-1111-2222-3333-444455556666';
+
 /** Every choice that changes what is deployed, at least once, and those that meet, together. */
 export const COMBINATIONS: Record<string, Context> = {
   'by default': {},
@@ -26,6 +28,7 @@ export const COMBINATIONS: Record<string, Context> = {
   'with a relay': { relay: 'one' },
   'with a pair of relays and AWS authentication': { relay: 'pair', auth: 'iam' },
   'with adopted secrets': ADOPTED,
+  'with adopted secrets under a key of their own': { ...ADOPTED, secretsKeyArn: KEY },
   'with adopted secrets and a relay': { ...ADOPTED, relay: 'one' },
   'signed by Momento': { signer: 'momento' },
   'with all that can be set': {
@@ -70,7 +73,10 @@ export function temporaryFolder(prefix: string): string {
 }
 
 /** The application as `cdk synth` would build it, with the CDK's own settings from `cdk.json`. */
-export function application(context: Context, ...plugins: IPolicyValidationPlugin[]): { app: App; stack: WebhookStack } {
+export function application(
+  context: Context,
+  ...plugins: IPolicyValidationPlugin[]
+): { app: App; stack: WebhookStack } {
   const settings = JSON.parse(fs.readFileSync(path.join(INFRA, 'cdk.json'), 'utf8')) as { context: object };
   const app = new App({ context: settings.context, outdir: temporaryFolder('cdk-out-') });
   if (plugins.length > 0) Validations.of(app).addPlugins(...plugins);
