@@ -62,12 +62,15 @@ export class Relay extends Construct {
       // the messages in between; a pair changes one after the other and misses none.
       minHealthyPercent: options.relay === 'pair' ? 50 : 0,
       maxHealthyPercent: 100,
+      // A relay that cannot start is rolled back. One without an API key yet, as after a first deployment, has to stay up
+      // and say that it is not ready, or the stack would be rolled back with the secret that is to be filled.
       circuitBreaker: { rollback: true },
       vpcSubnets: { subnetType: ec2.SubnetType.PUBLIC },
       assignPublicIp: true,
       securityGroups: [outboundOnly(this, vpc)],
     });
-    // Without it the first tasks may start before they may fetch their image.
+    // Otherwise the first tasks may start before they may fetch their image, or before there is a way to it.
+    for (const subnet of vpc.publicSubnets) this.service.node.addDependency(subnet.internetConnectivityEstablished);
     const policy = task.obtainExecutionRole().node.tryFindChild('DefaultPolicy');
     if (policy) this.service.node.addDependency(policy);
   }

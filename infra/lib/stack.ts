@@ -49,8 +49,8 @@ export class WebhookStack extends Stack {
     }
     this.output('ParkingQueueUrl', parking.queue.queueUrl, 'Events that wait to be processed');
     this.output('DeadLetterQueueUrl', parking.deadLetters.queueUrl, 'Events that were given up');
-    const console = `https://${this.region}.console.aws.amazon.com/cloudwatch/home?region=${this.region}`;
-    this.output('DashboardUrl', `${console}#dashboards/dashboard/${dashboard.dashboardName}`, 'Is it healthy?');
+    const cloudwatch = `https://${this.region}.console.aws.amazon.com/cloudwatch/home?region=${this.region}`;
+    this.output('DashboardUrl', `${cloudwatch}#dashboards/dashboard/${dashboard.dashboardName}`, 'Is it healthy?');
     if (relay) {
       this.output('RelayCluster', relay.cluster.clusterName, "The relay's cluster, for `aws ecs`");
       this.output('RelayService', relay.service.serviceName, "The relay's service, for `aws ecs`");

@@ -354,6 +354,20 @@ describe('the relay', () => {
     assert.equal(AssignPublicIp, 'ENABLED');
   });
 
+  test('has its permissions and its way out before it starts', () => {
+    const { DependsOn = [] } = stack.json.Resources[stack.id('AWS::ECS::Service', 'RelayService')]!;
+    for (const needed of [
+      'RelayTaskTaskRoleDefaultPolicy',
+      'RelayTaskExecutionRoleDefaultPolicy',
+      'PublicSubnet1DefaultRoute',
+    ]) {
+      assert.ok(
+        DependsOn.some((dependency) => dependency.includes(needed)),
+        needed,
+      );
+    }
+  });
+
   test('is nobody, and can write nowhere', () => {
     assert.equal(container.User, '65532:65532');
     assert.equal(container.ReadonlyRootFilesystem, true);
