@@ -1,7 +1,10 @@
-//! Momento: the concrete clients. The base URL is the only seam; tests point it at a real server.
+//! Momento: the concrete client. The base URL is the only seam; tests point it at a real server.
 //!
-//! Everything here is bounded by a deadline of its own, since the SDK's deadline does not cover connecting.
+//! The SDK reads keys, mints tokens and subscribes. The calls of the warm path go over one channel of our own, straight to
+//! the service's published protocol: the SDK would open a second connection for control calls that nobody makes here and
+//! up to eight for topics, and its deadline does not cover connecting.
 
+mod call;
 mod credentials;
 mod token;
 
@@ -9,54 +12,21 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use momento::cache::{
-    CollectionTtl, Configuration, GetResponse, ListFetchRequest, ListFetchResponse, ListPushFrontRequest,
-    SetIfAbsentRequest, SetIfAbsentResponse, SetIfEqualRequest, SetIfEqualResponse,
-};
 use momento::config::grpc_configuration::GrpcConfiguration;
 use momento::config::transport_strategy::TransportStrategy;
 use momento::topics::Subscription;
-use momento::{CacheClient, MomentoError, MomentoErrorCode, TopicClient};
+use momento::{MomentoError, TopicClient};
+use momento_protos::cache_client::pubsub::{PublishRequest, TopicValue, topic_value};
+use momento_protos::cache_client::{
+    ECacheResult, GetRequest, ListFetchRequest, ListPushFrontRequest, SetIfRequest, list_fetch_request,
+    list_fetch_response, set_if_request, set_if_response,
+};
+use momento_protos::common::{Absent, Equal};
 
+pub use call::Error;
+use call::{Calls, sdk};
 pub use credentials::{Credentials, CredentialsError};
 pub use token::{MAX_TTL, Role, Token, TokenScope};
-
-/// A call to Momento did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The service, or the way to it, answered with an error.
-    #[error("Momento {call} failed: {:?}", source.error_code)]
-    Failed {
-        /// Which call.
-        call: &'static str,
-        /// What the SDK says of it.
-        source: Box<MomentoError>,
-    },
-    /// No answer within the deadline: whether the call had its effect is not known.
-    #[error("Momento {call} did not answer within {} ms", deadline.as_millis())]
-    TimedOut {
-        /// Which call.
-        call: &'static str,
-        /// How long we waited.
-        deadline: Duration,
-    },
-}
-
-impl Error {
-    /// May the call still have its effect, now or later? It may where no answer came in time; where there was an answer,
-    /// or the connection broke, what will happen has happened.
-    pub fn may_still_happen(&self) -> bool {
-        match self {
-            Self::TimedOut { .. } => true,
-            Self::Failed { source, .. } => source.error_code == MomentoErrorCode::TimeoutError,
-        }
-    }
-
-    /// Is the key refused, rather than the call?
-    pub fn is_unauthenticated(&self) -> bool {
-        matches!(self, Self::Failed { source, .. } if source.error_code == MomentoErrorCode::AuthenticationError)
-    }
-}
 
 /// How long a list lives and how long it may grow.
 #[derive(Clone, Copy, Debug)]
@@ -67,36 +37,30 @@ pub struct ListBounds {
     pub newest: u32,
 }
 
-/// The caches and topics of one account. Cheap to clone; connects when first used.
+/// The caches and topics of one account. Cheap to clone.
 #[derive(Clone)]
 pub struct Momento(Arc<Clients>);
 
 struct Clients {
     credentials: Credentials,
     deadline: Duration,
-    cache: CacheClient,
-    topics: OnceLock<TopicClient>, // eight channels: only for whoever uses topics
+    calls: Calls,
+    topics: OnceLock<TopicClient>, // only for whoever subscribes
 }
 
-/// What stays where a caller gives no time to live; Momento keeps nothing longer than this.
-const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-
 impl Momento {
-    /// Builds the clients, each of whose calls gets `deadline`. Does not connect, so that Momento being down cannot fail
-    /// a start.
+    /// A client each of whose calls gets `deadline`. Does not connect, so that Momento being down cannot fail a start.
     ///
     /// # Errors
-    /// [`Error`] where the endpoint cannot be used as a URL.
-    pub fn new(credentials: Credentials, deadline: Duration) -> Result<Self, Error> {
-        let grpc = GrpcConfiguration::builder().deadline(deadline);
-        let transport = TransportStrategy::builder().grpc_configuration(grpc);
-        let cache = CacheClient::builder()
-            .default_ttl(DEFAULT_TTL)
-            .configuration(Configuration::builder().transport_strategy(transport))
-            .credential_provider(credentials.provider())
-            .build()
-            .map_err(|source| Error::Failed { call: "connect", source: source.into() })?;
-        Ok(Self(Arc::new(Clients { credentials, deadline, cache, topics: OnceLock::new() })))
+    /// [`CredentialsError`] where the key's endpoint cannot be used as a URL.
+    pub fn new(credentials: Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
+        let calls = Calls::new(&credentials, deadline)?;
+        Ok(Self(Arc::new(Clients { credentials, deadline, calls, topics: OnceLock::new() })))
+    }
+
+    /// Opens the connection, so that the first call need not. A failure is left to that call.
+    pub async fn warm(&self) {
+        self.0.calls.warm().await;
     }
 
     /// Reads an item; `None` is a miss.
@@ -104,20 +68,28 @@ impl Momento {
     /// # Errors
     /// [`Error`].
     pub async fn get(&self, cache: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        match bounded("get", self.0.deadline, self.0.cache.get(cache, key)).await? {
-            GetResponse::Hit { value } => Ok(Some(value.into())),
-            GetResponse::Miss => Ok(None),
+        let request = GetRequest { cache_key: key.into() };
+        let calls = &self.0.calls;
+        let answer =
+            calls.repeatable("get", || async { calls.cache().get(calls.request(cache, request.clone())?).await });
+        let answer = answer.await?;
+        match answer.result() {
+            ECacheResult::Hit => Ok(Some(answer.cache_body)),
+            ECacheResult::Miss => Ok(None),
+            _ => Err(Error::unexpected("get")),
         }
     }
 
-    /// Stores an item where there is none; `false` where there is one.
+    /// Stores an item where there is none; `false` where there is one. Sent again where the connection broke, so that it may
+    /// find its own item: let the value tell whose it is.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn set_if_absent(&self, cache: &str, key: &str, value: &str, ttl: Duration) -> Result<bool, Error> {
-        let request = SetIfAbsentRequest::new(cache, key, value).ttl(ttl);
-        let answer = bounded("set_if_absent", self.0.deadline, self.0.cache.send_request(request)).await?;
-        Ok(answer == SetIfAbsentResponse::Stored)
+        let condition = set_if_request::Condition::Absent(Absent {});
+        let (request, calls) = (set_if(key, value, ttl, condition), &self.0.calls);
+        let send = || async { calls.cache().set_if(calls.request(cache, request.clone())?).await };
+        stored("set_if_absent", calls.repeatable("set_if_absent", send).await?.result)
     }
 
     /// Stores an item in place of one that equals `equal`, to the byte; `false` where there is none or another.
@@ -132,9 +104,10 @@ impl Momento {
         equal: &[u8],
         ttl: Duration,
     ) -> Result<bool, Error> {
-        let request = SetIfEqualRequest::new(cache, key, value, equal).ttl(ttl);
-        let answer = bounded("set_if_equal", self.0.deadline, self.0.cache.send_request(request)).await?;
-        Ok(answer == SetIfEqualResponse::Stored)
+        let condition = set_if_request::Condition::Equal(Equal { value_to_check: equal.into() });
+        let (request, calls) = (set_if(key, value, ttl, condition), &self.0.calls);
+        let send = async { calls.cache().set_if(calls.request(cache, request)?).await };
+        stored("set_if_equal", calls.once("set_if_equal", send).await?.result)
     }
 
     /// The first `count` entries of a list; none where there is no such list.
@@ -142,10 +115,13 @@ impl Momento {
     /// # Errors
     /// [`Error`].
     pub async fn list_newest(&self, cache: &str, list: &str, count: u32) -> Result<Vec<Vec<u8>>, Error> {
-        let request = ListFetchRequest::new(cache, list).end_index(count.min(i32::MAX as u32) as i32);
-        match bounded("list_fetch", self.0.deadline, self.0.cache.send_request(request)).await? {
-            ListFetchResponse::Hit { values } => Ok(values.into()),
-            ListFetchResponse::Miss => Ok(Vec::new()),
+        let end = list_fetch_request::EndIndex::ExclusiveEnd(i32::try_from(count).unwrap_or(i32::MAX));
+        let request = ListFetchRequest { list_name: list.into(), start_index: None, end_index: Some(end) };
+        let calls = &self.0.calls;
+        let send = || async { calls.cache().list_fetch(calls.request(cache, request.clone())?).await };
+        match calls.repeatable("list_fetch", send).await?.list {
+            Some(list_fetch_response::List::Found(found)) => Ok(found.values),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -160,11 +136,16 @@ impl Momento {
         value: &[u8],
         bounds: ListBounds,
     ) -> Result<(), Error> {
-        let request = ListPushFrontRequest::new(cache, list, value)
-            .ttl(CollectionTtl::new(Some(bounds.ttl), true))
-            .truncate_back_to_size(bounds.newest);
-        bounded("list_push_front", self.0.deadline, self.0.cache.send_request(request)).await?;
-        Ok(())
+        let request = ListPushFrontRequest {
+            list_name: list.into(),
+            value: value.into(),
+            ttl_milliseconds: milliseconds(bounds.ttl),
+            refresh_ttl: true,
+            truncate_back_to_size: bounds.newest,
+        };
+        let calls = &self.0.calls;
+        let send = async { calls.cache().list_push_front(calls.request(cache, request)?).await };
+        calls.once("list_push_front", send).await.map(drop)
     }
 
     /// Publishes a message on a topic.
@@ -172,8 +153,10 @@ impl Momento {
     /// # Errors
     /// [`Error`].
     pub async fn publish(&self, cache: &str, topic: &str, text: String) -> Result<(), Error> {
-        bounded("publish", self.0.deadline, async { self.topics()?.publish(cache, topic, text).await }).await?;
-        Ok(())
+        let value = Some(TopicValue { kind: Some(topic_value::Kind::Text(text)) });
+        let request = PublishRequest { cache_name: cache.into(), topic: topic.into(), value };
+        let calls = &self.0.calls;
+        calls.once("publish", async { calls.topics().publish(calls.request(cache, request)?).await }).await.map(drop)
     }
 
     /// Subscribes to a topic, from its latest message on. The SDK's subscription reconnects by itself, without a pause and
@@ -182,10 +165,10 @@ impl Momento {
     /// # Errors
     /// [`Error`].
     pub async fn subscribe(&self, cache: &str, topic: &str) -> Result<Subscription, Error> {
-        bounded("subscribe", self.0.deadline, async { self.topics()?.subscribe(cache, topic).await }).await
+        sdk("subscribe", self.0.deadline, async { self.subscriptions()?.subscribe(cache, topic).await }).await
     }
 
-    fn topics(&self) -> Result<&TopicClient, MomentoError> {
+    fn subscriptions(&self) -> Result<&TopicClient, MomentoError> {
         if let Some(topics) = self.0.topics.get() {
             return Ok(topics);
         }
@@ -205,13 +188,23 @@ impl fmt::Debug for Momento {
     }
 }
 
-async fn bounded<T>(
-    call: &'static str,
-    deadline: Duration,
-    answer: impl Future<Output = Result<T, MomentoError>>,
-) -> Result<T, Error> {
-    match tokio::time::timeout(deadline, answer).await {
-        Ok(answer) => answer.map_err(|source| Error::Failed { call, source: source.into() }),
-        Err(_) => Err(Error::TimedOut { call, deadline }),
+fn set_if(key: &str, value: &str, ttl: Duration, condition: set_if_request::Condition) -> SetIfRequest {
+    SetIfRequest {
+        cache_key: key.into(),
+        cache_body: value.into(),
+        ttl_milliseconds: milliseconds(ttl),
+        condition: Some(condition),
     }
+}
+
+fn stored(call: &'static str, result: Option<set_if_response::Result>) -> Result<bool, Error> {
+    match result {
+        Some(set_if_response::Result::Stored(_)) => Ok(true),
+        Some(set_if_response::Result::NotStored(_)) => Ok(false),
+        None => Err(Error::unexpected(call)),
+    }
+}
+
+fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
 }

@@ -113,7 +113,8 @@ impl Publisher {
     async fn open(&self, account: &Momento, scope: &TokenScope, ttl: Duration) -> Result<Session, PublisherError> {
         let token = account.mint(scope, ttl).await?;
         let credentials = Credentials::parse(&token.token, &self.config).map_err(PublisherError::Token)?;
-        let session = Session { momento: Momento::new(credentials, CALL)?, expires_at: token.expires_at };
+        let momento = Momento::new(credentials, CALL).map_err(PublisherError::Token)?;
+        let session = Session { momento, expires_at: token.expires_at };
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(scope) {
             let next_to_end =

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::aws::reason;
 use crate::config::{MomentoConfig, SecretsConfig};
-use crate::momento::{self, Credentials, CredentialsError, Momento};
+use crate::momento::{Credentials, CredentialsError, Momento};
 use crate::signature::{EmptySecret, Secret, Signature, Verified, verify};
 use kept::Kept;
 
@@ -39,9 +39,6 @@ pub enum SecretsError {
     /// The API key cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The API key's endpoint cannot be used.
-    #[error(transparent)]
-    Momento(#[from] momento::Error),
     /// A fetch failed just now; the next is tried in a moment.
     #[error("the last attempt to read the secret failed a moment ago")]
     Paused,
@@ -228,6 +225,7 @@ impl ApiKey {
             return Ok(Keyed { key, momento: held.momento.clone() }); // and the connections stay open
         }
         let momento = Momento::new(Credentials::parse(&key, &self.config)?, self.deadline)?;
+        momento.warm().await;
         Ok(Keyed { key, momento })
     }
 }

@@ -9,7 +9,7 @@ use momento::auth::{
 };
 use secrecy::SecretString;
 
-use super::{Error, Momento, bounded};
+use super::{Error, Momento, sdk};
 
 /// The longest that Momento lets a disposable token live: 25 h.
 pub const MAX_TTL: Duration = Duration::from_secs(25 * 60 * 60);
@@ -69,7 +69,7 @@ impl Momento {
         let permissions = DisposableTokenScope::Permissions(permissions);
         let request = GenerateDisposableTokenRequest::new(permissions, ExpiresIn::seconds(ttl.as_secs()))
             .token_id(token_id.clone());
-        let minted = bounded("mint", self.0.deadline, async {
+        let minted = sdk("mint", self.0.deadline, async {
             // Not kept: whoever mints a token does not mint the same one again.
             let client = AuthClient::builder().credential_provider(self.0.credentials.provider()).build()?;
             client.send_request(request).await
