@@ -12,6 +12,7 @@ PYTHON := .tools/python
 export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
 export LOCAL_PORT ?= 8080
 export HANDLER_PORT ?= 9000
+export QUEUE_PORT ?= 9324
 export SEED ?= infra/dev/seed.toml
 
 .PHONY: help

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The whole pattern on this machine, from real parts: `local` stands for Momento and Secrets Manager, and the handler runs
-under `cargo lambda watch`. `run` sends one comment all the way through and prints it; `dev` keeps everything up.
+under `cargo lambda watch`. `run` sends one comment all the way through and prints it. `dev` keeps everything up, with a
+parking queue in moto from which `redrive` is invoked, as Lambda would do it.
 
 Standard output is for the result alone; everything else goes to standard error.
 """
 
+import json
 import os
 import re
 import signal
@@ -19,9 +21,12 @@ import urllib.request
 CACHE, TOPIC, FEED = "course-comments", "comment", "comment-feed"
 LOCAL_PORT = int(os.environ.get("LOCAL_PORT", "8080"))
 HANDLER_PORT = int(os.environ.get("HANDLER_PORT", "9000"))
+QUEUE_PORT = int(os.environ.get("QUEUE_PORT", "9324"))
 SEED = os.environ.get("SEED", "infra/dev/seed.toml")
 MOMENTO = f"http://127.0.0.1:{LOCAL_PORT}"
-FUNCTION_URL = f"http://127.0.0.1:{HANDLER_PORT}/lambda-url/handler/"
+LAMBDA = f"http://127.0.0.1:{HANDLER_PORT}"
+FUNCTION_URL = f"{LAMBDA}/lambda-url/handler/"
+SQS = f"http://127.0.0.1:{QUEUE_PORT}"
 
 # What a shell, the handler and the publisher need to find the local services.
 SERVICES = {
@@ -39,15 +44,15 @@ class Failed(Exception):
 
 
 class Child:
-    """A process with a group of its own, whose standard error is both shown and kept."""
+    """A process with a group of its own, whose standard error is both shown, unless it is quiet, and kept."""
 
-    def __init__(self, name, command, env=None, keep_output=False):
-        self.name, self.lines = name, []
+    def __init__(self, name, command, env=None, keep_output=False, quiet=False):
+        self.name, self.lines, self.quiet = name, [], quiet
         self.process = subprocess.Popen(
             command,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if keep_output else sys.stderr,
+            stdout=subprocess.PIPE if keep_output else subprocess.DEVNULL if quiet else sys.stderr,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -58,7 +63,8 @@ class Child:
     def _show(self):
         for line in self.process.stderr:
             self.lines.append(line)
-            sys.stderr.write(line)
+            if not self.quiet:
+                sys.stderr.write(line)
 
     def said(self, pattern):
         return [line for line in list(self.lines) if re.search(pattern, line)]
@@ -93,11 +99,9 @@ class Stack:
     def __init__(self):
         self.children = []
 
-    def start(self, *watch_options):
-        for port, variable in ((LOCAL_PORT, "LOCAL_PORT"), (HANDLER_PORT, "HANDLER_PORT")):
-            with socket.socket() as taken:
-                if taken.connect_ex(("127.0.0.1", port)) == 0:
-                    raise Failed(f"port {port} is taken; choose another one: make {sys.argv[1]} {variable}={port + 1}")
+    def start(self, *watch_options, **variables):
+        check_free("LOCAL_PORT", LOCAL_PORT)
+        check_free("HANDLER_PORT", HANDLER_PORT)
         if subprocess.run(["cargo", "build", "--locked", "--bins"], stdout=sys.stderr, check=False).returncode:
             raise Failed("the build failed")
 
@@ -105,15 +109,16 @@ class Stack:
             "local",
             ["target/debug/local", "--port", str(LOCAL_PORT), "--seed", SEED]
             + ["--webhook", f"{CACHE}/{TOPIC}={FUNCTION_URL}"],
-        ).wait_until(lambda: self.local_listens(), 10)
+        ).wait_until(lambda: listens(LOCAL_PORT), 10)
         self.handler = self.child(
             "the handler",
-            ["cargo-lambda", "lambda", "watch", "--quiet", "--bin", "handler"]
+            ["cargo-lambda", "lambda", "watch", "--quiet"]
             + ["--invoke-address", "127.0.0.1", "--invoke-port", str(HANDLER_PORT), *watch_options],
             {
                 "MOMENTO_SIGNING_SECRET_NAME": "momento-signing-secret",
                 **os.environ,  # so that another signing secret can be tried
                 **SERVICES,
+                **variables,
                 "EVENT_SOURCES": f"{CACHE}/{TOPIC}",
                 "FEED_TOPIC": FEED,
             },
@@ -125,9 +130,47 @@ class Stack:
         self.children.append(Child(*arguments, **options))
         return self.children[-1]
 
-    def local_listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", LOCAL_PORT)) == 0
+    def queue(self):
+        """Starts moto with the parking queue and its dead letters; what the functions need to know of them."""
+        import boto3  # comes with moto
+
+        check_free("QUEUE_PORT", QUEUE_PORT)
+        moto = self.child("moto", ["moto_server", "--host", "127.0.0.1", "--port", str(QUEUE_PORT)], quiet=True)
+        moto.wait_until(lambda: listens(QUEUE_PORT), 30)
+        credentials = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+        self.sqs = boto3.client("sqs", endpoint_url=SQS, region_name="us-east-1", **credentials)
+        dead = self.sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
+        self.parked = self.sqs.create_queue(QueueName="parked")["QueueUrl"]
+        return {"AWS_ENDPOINT_URL_SQS": SQS, "PARK_QUEUE_URL": self.parked, "DEAD_LETTER_QUEUE_URL": dead}
+
+    def redrive(self):
+        """Invokes `redrive` with what lies in the queue, as Lambda's event source does."""
+        received = self.sqs.receive_message(
+            QueueUrl=self.parked,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=1,
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages", [])
+        if not received:
+            return
+        records = [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "eventSource": "aws:sqs",
+            }
+            for message in received
+        ]
+        request = urllib.request.Request(
+            f"{LAMBDA}/2015-03-31/functions/redrive/invocations", json.dumps({"Records": records}).encode()
+        )
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            failures = {item["itemIdentifier"] for item in json.load(answer)["batchItemFailures"]}
+        for message in received:
+            if message["MessageId"] not in failures:
+                self.sqs.delete_message(QueueUrl=self.parked, ReceiptHandle=message["ReceiptHandle"])
 
     def send(self):
         listener = self.child(
@@ -154,6 +197,16 @@ class Stack:
     def end(self):
         for child in reversed(self.children):
             child.end()
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def check_free(variable, port):
+    if listens(port):
+        raise Failed(f"port {port} is taken; choose another one: make {sys.argv[1]} {variable}={port + 1}")
 
 
 def handler_answers():
@@ -186,9 +239,13 @@ def main():
             stack.start("--ignore-changes")
             stack.send()
         else:
-            stack.start()
+            stack.start(**stack.queue())
             explain()
-            stack.handler.process.wait()
+            while stack.handler.process.poll() is None:
+                try:
+                    stack.redrive()
+                except OSError as error:  # what was received comes back when its visibility ends
+                    print(f"redrive was not invoked: {error}", file=sys.stderr)
     except Failed as failed:
         sys.exit(f"error: {failed}")
     except KeyboardInterrupt:
