@@ -61,7 +61,12 @@ pub(crate) fn account(url: &str) -> CacheClient {
 
 /// The key of `local`'s super user, as a v1 key.
 pub(crate) fn api_key() -> String {
-    STANDARD.encode(r#"{"endpoint":"localhost","api_key":"local-development-api-key"}"#)
+    v1_key("local-development-api-key")
+}
+
+/// A v1 key that says this.
+pub(crate) fn v1_key(key: &str) -> String {
+    STANDARD.encode(json!({ "endpoint": "localhost", "api_key": key }).to_string())
 }
 
 pub(crate) async fn subscribe(url: &str, topic: &str) -> momento::topics::Subscription {

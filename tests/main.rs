@@ -8,4 +8,6 @@ mod stack; // the servers that the tests start
 mod handler; // every answer of the handler, and what it leaves behind
 mod lambda; // our binaries as Lambda functions
 mod local;
-mod publisher; // its tokens: what they permit, how long, in whose name // the development server, driven by the official SDKs
+mod once; // an event has its effect once
+mod publisher;
+mod rotation; // secrets change under load // its tokens: what they permit, how long, in whose name // the development server, driven by the official SDKs

@@ -6,6 +6,7 @@ parking queue in moto from which `redrive` is invoked, as Lambda would do it.
 Standard output is for the result alone; everything else goes to standard error.
 """
 
+import collections
 import json
 import os
 import re
@@ -47,7 +48,8 @@ class Child:
     """A process with a group of its own, whose standard error is both shown, unless it is quiet, and kept."""
 
     def __init__(self, name, command, env=None, keep_output=False, quiet=False):
-        self.name, self.lines, self.quiet = name, [], quiet
+        self.name, self.quiet = name, quiet
+        self.lines = collections.deque(maxlen=1000)
         self.process = subprocess.Popen(
             command,
             env={**os.environ, **(env or {})},
