@@ -28,6 +28,11 @@ pub(crate) const SIGNING_SECRET: &str = "a signing secret for tests";
 pub(crate) const API_KEY_SECRET: &str = "momento-api-key";
 pub(crate) const SIGNING_SECRET_NAME: &str = "momento-signing-secret";
 
+/// How much of something: little in `make test`, all of it in `make test-full`.
+pub(crate) fn scale(little: u64, full: u64) -> u64 {
+    if std::env::var_os("FULL").is_some() { full } else { little }
+}
+
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }

@@ -10,4 +10,5 @@ mod lambda; // our binaries as Lambda functions
 mod local;
 mod once; // an event has its effect once
 mod publisher;
-mod rotation; // secrets change under load // its tokens: what they permit, how long, in whose name // the development server, driven by the official SDKs
+mod rotation;
+mod strangers; // whoever does not know the secret gains nothing // secrets change under load // its tokens: what they permit, how long, in whose name // the development server, driven by the official SDKs

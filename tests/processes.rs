@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use momento_webhook::local::Seed;
+use serde_json::{Value, json};
 
 use crate::fixture::{API_KEY_SECRET, SIGNING_SECRET_NAME};
 use crate::stack::eventually;
@@ -22,6 +23,67 @@ impl Drop for Process {
 }
 
 impl Process {}
+
+impl Process {
+    /// How much memory it holds.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+/// Keeps all that programs write.
+pub(crate) struct Output(tempfile::NamedTempFile);
+
+/// A `local` in a process of its own.
+pub(crate) struct LocalProcess {
+    pub(crate) url: String,
+    _process: Process,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::NamedTempFile::new().unwrap())
+    }
+
+    pub(crate) fn capture(&self, mut command: Command) -> Process {
+        let file = || std::fs::OpenOptions::new().append(true).open(self.0.path()).unwrap();
+        Process(command.stdin(Stdio::null()).stdout(file()).stderr(file()).spawn().unwrap())
+    }
+
+    /// Runs a command to its end. Returns its standard output, and keeps the rest.
+    pub(crate) fn run(&self, command: &mut Command) -> String {
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(self.0.path()).unwrap();
+        std::io::Write::write_all(&mut file, &output.stderr).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) async fn local(&self, seed: Seed) -> LocalProcess {
+        let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+        let seed =
+            json!({ "caches": seed.caches, "api_key": seed.api_key, "users": seed.users, "secrets": seed.secrets });
+        std::fs::write(file.path(), seed.to_string()).unwrap();
+        let port = free_port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+        command.args(["--port", &port.to_string(), "--seed"]).arg(file.path()).env("RUST_LOG", "trace");
+        let process = self.capture(command);
+        listening(port).await;
+        LocalProcess { url: format!("http://127.0.0.1:{port}"), _process: process }
+    }
+
+    pub(crate) fn read(&self) -> String {
+        std::fs::read_to_string(self.0.path()).unwrap()
+    }
+}
+
+/// The publisher's command line.
+pub(crate) fn publisher(momento: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_publisher"));
+    command.args(arguments).env("MOMENTO_ENDPOINT_URL", momento).env("RUST_LOG", "trace");
+    command
+}
 
 /// A program that `make tools` installs.
 fn tool(name: &str) -> Command {
@@ -82,6 +144,10 @@ pub(crate) async fn lambda() -> Lambda {
 impl Lambda {
     /// Starts one of our binaries as the function of that name, on these services.
     pub(crate) fn start(&self, function: &str, momento: &str, aws: &str, more: &[(&str, &str)]) -> Process {
+        spawn(&mut self.function(function, momento, aws, more))
+    }
+
+    pub(crate) fn function(&self, function: &str, momento: &str, aws: &str, more: &[(&str, &str)]) -> Command {
         let binary = match function {
             "handler" => env!("CARGO_BIN_EXE_handler"),
             "redrive" => env!("CARGO_BIN_EXE_redrive"),
@@ -102,7 +168,7 @@ impl Lambda {
             .env("MOMENTO_API_KEY_SECRET_NAME", API_KEY_SECRET)
             .env("MOMENTO_SIGNING_SECRET_NAME", SIGNING_SECRET_NAME)
             .envs(more.iter().copied());
-        spawn(&mut command)
+        command
     }
 
     pub(crate) fn function_url(&self, function: &str) -> String {
