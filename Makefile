@@ -9,6 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 PYTHON := .tools/python
+NODE_MODULES := infra/node_modules/.installed
 export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
 export LOCAL_PORT ?= 8080
 export HANDLER_PORT ?= 9000
@@ -28,7 +29,11 @@ dev: tools ## The same stack kept up, with reload (Ctrl-C ends it)
 	@python3 infra/dev/stack.py dev
 
 .PHONY: test
-test: lint unit lean ## Formatting, lints, every test
+test: lint unit lean infra-test ## Formatting, lints, every test
+
+.PHONY: test-full
+test-full: tools ## The tests that can be larger, at full size: tens of thousands of events
+	FULL=1 cargo test --locked --release -- --nocapture
 
 .PHONY: lint
 lint:
@@ -50,6 +55,29 @@ build: tools ## The lean release artifacts that are deployed, in target/lambda/
 	cargo lambda build --locked --release --compiler cargo --no-default-features --features publisher --bin publisher
 	@ls -l target/lambda/*/bootstrap
 
+.PHONY: infra-test
+infra-test: tools $(NODE_MODULES)
+	cd infra && CFN_LINT=$(CURDIR)/$(PYTHON)/bin/cfn-lint MOTO_SERVER=$(CURDIR)/$(PYTHON)/bin/moto_server npm test --silent
+
+.PHONY: synth
+synth: $(NODE_MODULES) ## Write the CloudFormation template to infra/cdk.out; needs no account and no network
+	cd infra && npm run --silent synth -- $(CDK_OPTIONS)
+	@echo "the template is infra/cdk.out/momento-webhook.template.json"
+
+.PHONY: deploy
+deploy: $(NODE_MODULES) ## Deploy everything with the CDK: make deploy CDK_OPTIONS='-c feedTopic=comment-feed'
+	@infra/dev/prerequisites deploy
+	cd infra && npm run --silent deploy -- $(CDK_OPTIONS)
+
+.PHONY: deploy-function
+deploy-function: tools ## Deploy the handler's code alone, with `cargo lambda deploy`
+	@infra/dev/prerequisites deploy-function
+	cargo lambda deploy --binary-name handler $(DEPLOY_OPTIONS)
+
+.PHONY: smoke
+smoke: tools ## Post a signed, harmless event to a deployed handler: make smoke URL=… SIGNING_SECRET_NAME=…
+	@python3 infra/dev/smoke.py
+
 .PHONY: tools
 tools: $(PYTHON)/.installed
 
@@ -59,6 +87,11 @@ $(PYTHON)/.installed: infra/dev/requirements.txt
 	@$(PYTHON)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< >&2
 	@touch $@
 
+$(NODE_MODULES): infra/package-lock.json
+	@echo "installing the CDK into infra/node_modules ..." >&2
+	@cd infra && npm ci --silent >&2
+	@touch $@
+
 .PHONY: clean
 clean: ## Remove what was built and installed
-	rm -rf target .tools
+	rm -rf target .tools infra/node_modules infra/dist infra/cdk.out
