@@ -79,6 +79,18 @@ async fn a_webhook_comes_in_through_the_function_url() {
     assert_eq!(large.status(), 413);
 }
 
+#[tokio::test]
+async fn several_events_are_processed_at_a_time_where_lambda_allows_it() {
+    let deployment = Deployment::new().await;
+    let _handler = deployment.start("handler", &[("AWS_LAMBDA_MAX_CONCURRENCY", "4")]);
+    let events: Vec<_> = (0..40).map(|number| comment("1", &number.to_string())).collect();
+    let deliveries = events.iter().chain(&events[..10]).map(|event| deployment.deliver(event));
+    for answer in futures::future::join_all(deliveries).await {
+        assert!([200, 503].contains(&answer.status().as_u16()), "{}", answer.status()); // 503: its duplicate is under way
+    }
+    assert_eq!(comments(&account(&deployment.local.url), "1").await.len(), 40);
+}
+
 /// The parking queue and its dead letters.
 struct Queues {
     sqs: aws_sdk_sqs::Client,
