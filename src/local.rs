@@ -1,7 +1,7 @@
 //! A Momento-compatible server for development and tests: caches, topics and tokens over gRPC and gRPC-web, and Secrets
 //! Manager, on one port.
 //!
-//! A request passes `access`, which finds out who sent it, and then reaches `cache` (items in the `store`), `control`
+//! A request passes `access`, which finds out who sent it, and `faults`, if some were asked for, and then reaches `cache` (items in the `store`), `control`
 //! (caches), `topics`, `tokens` or `secrets`. A published message goes to the topic's subscribers and to `webhook`, which
 //! delivers as Momento's retired service did. What is there at the start comes from the `seed`.
 
@@ -9,6 +9,8 @@ mod access;
 mod args;
 mod cache;
 mod control;
+mod faults;
+mod peer;
 mod secrets;
 mod seed;
 mod store;
@@ -22,7 +24,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, body::Body, extract::Request, middleware, response::Response, routing, serve::ListenerExt};
+use axum::{Router, body::Body, extract::Request, middleware, response::Response, routing};
 use momento_protos::{
     cache_client::{pubsub::pubsub_server::PubsubServer, scs_server::ScsServer},
     control_client::scs_control_server::ScsControlServer,
@@ -32,9 +34,11 @@ use tokio::{net::TcpListener, sync::watch};
 use tonic::{Status, service::Routes};
 use tonic_web::GrpcWebLayer;
 
-use access::Gate;
+use access::{Entrance, Gate};
 use cache::{Cache, Caches};
 use control::Control;
+use faults::Injector;
+use peer::{Door, Peer};
 use secrets::Secrets;
 use seed::{DEVELOPMENT_API_KEY, check_api_key};
 use store::{MAX_ITEM_BYTES, Store};
@@ -43,6 +47,7 @@ use topics::{Timing, Topics};
 use webhook::Deliveries;
 
 pub use args::Args;
+pub use faults::{Active, Code, Fault, FaultError, Faults, Rpc, Rule, TopicFault};
 pub use seed::{Seed, SeedError};
 pub use webhook::{Webhook, WebhookError};
 
@@ -70,6 +75,8 @@ pub struct Config {
     pub topic_idle: Duration,
     /// What all items together may take, in bytes. More is refused with RESOURCE_EXHAUSTED.
     pub max_bytes: usize,
+    /// What goes wrong on purpose. A clone of it switches that while the server runs.
+    pub faults: Faults,
 }
 
 impl Default for Config {
@@ -83,6 +90,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(5),
             topic_idle: Duration::from_secs(600),
             max_bytes: 256 * 1024 * 1024,
+            faults: Faults::default(),
         }
     }
 }
@@ -100,6 +108,7 @@ impl Config {
             let origin = url.origin().ascii_serialization(); // the rest may hold a key
             format!("webhook: {cache}/{topic} to {origin}")
         }));
+        facts.extend(self.faults.active().iter().map(|active| format!("fault: {}", active.rule)));
         facts
     }
 
@@ -128,6 +137,9 @@ pub enum Error {
     /// A webhook is not acceptable.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
+    /// A fault that was asked for is not acceptable.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     /// Beyond loopback anyone may come.
     #[error("{0} is not a loopback address, so a key of your own is needed: give one with --api-key or in the seed")]
     NoKey(SocketAddr),
@@ -160,11 +172,8 @@ pub async fn run(
 ) -> Result<(), Error> {
     let address = listener.local_addr().map_err(Error::Serve)?;
     let (stop, mut running) = watch::channel(());
-    let app = app(config, address, running.clone())?.into_make_service_with_connect_info::<SocketAddr>();
-    let listener = listener.tap_io(|connection| {
-        let _ = connection.set_nodelay(true); // a matter of speed only
-    });
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+    let app = app(config, address, running.clone())?.into_make_service_with_connect_info::<Peer>();
+    let serving = axum::serve(Door(listener), app).with_graceful_shutdown(async move {
         shutdown.await;
         drop(stop);
     });
@@ -195,10 +204,13 @@ fn app(config: Config, address: SocketAddr, running: watch::Receiver<()>) -> Res
     let deliveries =
         Deliveries::new(config.webhooks, secrets.clone(), config.webhook_timeout).map_err(Error::Client)?;
     let timing = Timing { heartbeat: config.heartbeat, idle: config.topic_idle };
-    let topics = Topics::new(gate.clone(), caches.clone(), deliveries, timing, running);
+    let topics = Topics::new(gate.clone(), caches.clone(), deliveries, timing, running.clone());
+    config.faults.attach(caches.clone(), topics.clone());
+    let injector = Injector::new(config.faults.clone(), caches.clone(), running);
     Ok(routes(&gate, caches, topics)
         .route("/", routing::get(hello).post(secrets::serve).with_state(secrets))
-        .layer(middleware::from_fn_with_state(gate, access::admit)))
+        .merge(faults::routes(config.faults))
+        .layer(middleware::from_fn_with_state(Entrance { gate, injector }, access::admit)))
 }
 
 fn routes(gate: &Arc<Gate>, caches: Caches, topics: Topics) -> Router {

@@ -4,6 +4,7 @@ mod access; // who may come in: host, origin, gRPC-web, empty keys
 mod caches; // control, scalars, time to live, limits
 mod collections; // lists and dictionaries
 mod command; // the binary itself
+mod faults; // errors, delays, lost answers and the like, on purpose
 mod secrets; // Secrets Manager, through AWS's SDK
 mod seeds; // what is there at the start
 mod tokens; // minted and enforced

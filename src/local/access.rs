@@ -24,7 +24,9 @@ use axum::{
 use tonic::Status;
 
 use super::{
+    faults::{self, Injector},
     now,
+    peer::Peer,
     tokens::{Access, Claims, Resource, Tokens},
 };
 
@@ -166,28 +168,40 @@ impl Refusal {
                 Status::permission_denied(message)
             }
         };
-        let mut response = status.into_http::<Body>();
-        if let Some(content_type) = asked.headers().get(CONTENT_TYPE) {
-            response.headers_mut().insert(CONTENT_TYPE, content_type.clone()); // gRPC-web expects its own
-        }
-        response
+        grpc_answer(status, asked.headers())
     }
 }
 
-/// The one place that every request passes.
+/// Answers with a status, in the dialect of whoever asked with these headers.
+pub(super) fn grpc_answer(status: Status, asked: &HeaderMap) -> Response {
+    let mut response = status.into_http::<Body>();
+    if let Some(content_type) = asked.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone()); // gRPC-web expects its own
+    }
+    response
+}
+
+/// What [`admit`] needs.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    pub(super) gate: Arc<Gate>,
+    pub(super) injector: Injector,
+}
+
+/// The one place that every request passes. Nobody meets a fault who is not let in.
 pub(super) async fn admit(
-    State(gate): State<Arc<Gate>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    State(Entrance { gate, injector }): State<Entrance>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let origin = request.headers().get(ORIGIN).filter(|origin| is_loopback_origin(origin)).cloned();
-    let mut response = match gate.admit(&request, peer) {
+    let mut response = match gate.admit(&request, peer.address) {
         Err(refusal) => refusal.answer(&request),
         Ok(_) if origin.is_some() && request.method() == Method::OPTIONS => preflight(request.headers()),
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            injector.serve(request, &peer.connection, next).await
         }
     };
     if let Some(origin) = origin {
@@ -209,9 +223,11 @@ fn preflight(asked: &HeaderMap) -> Response {
     response
 }
 
-/// All but the root, where Secrets Manager answers. The path decides, since the content type is the caller's to choose.
+/// All but the root, where Secrets Manager answers, and the faults' switches. The path decides, since the content type is
+/// the caller's to choose.
 fn is_rpc(request: &Request) -> bool {
-    request.uri().path() != "/"
+    let path = request.uri().path();
+    path != "/" && path != faults::PATH && !path.starts_with("/faults/")
 }
 
 /// Every name that the request gives for this server must be a loopback one, and it must give one.

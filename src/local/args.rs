@@ -7,7 +7,7 @@ use std::{
 
 use tokio::net::TcpListener;
 
-use super::{Config, Error, Seed, SeedError, Webhook};
+use super::{Config, Error, Faults, Rule, Seed, Webhook};
 
 /// A Momento-compatible server, with Secrets Manager, for development and tests.
 #[derive(clap::Parser)]
@@ -31,6 +31,10 @@ pub struct Args {
     /// Allow webhooks to other machines.
     #[arg(long)]
     allow_remote_webhooks: bool,
+    /// Have calls go wrong: an error by its status, delay:TIME, drop, hang, and others; with -answer, after the call has
+    /// taken effect. Such as get,set-if=unavailable*3, or set-if=drop-answer. May be repeated.
+    #[arg(long = "fault", value_name = "RPCS=WHAT[*COUNT]")]
+    faults: Vec<Rule>,
 }
 
 impl Args {
@@ -46,13 +50,16 @@ impl Args {
     /// What to run.
     ///
     /// # Errors
-    /// [`SeedError`], if the seed is not acceptable.
-    pub fn config(self) -> Result<Config, SeedError> {
+    /// [`Error::Seed`] or [`Error::Fault`], if the seed or the faults are not acceptable.
+    pub fn config(self) -> Result<Config, Error> {
+        let faults = Faults::default();
+        faults.set(self.faults)?;
         Ok(Config {
             seed: self.seed.map_or_else(|| Ok(Seed::default()), |path| Seed::read(&path))?,
             api_key: self.api_key,
             webhooks: self.webhooks,
             allow_remote_webhooks: self.allow_remote_webhooks,
+            faults,
             ..Config::default()
         })
     }

@@ -11,7 +11,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-pub(super) use service::serve;
+pub(super) use service::{failure, serve};
 
 const CURRENT: &str = "AWSCURRENT";
 const PREVIOUS: &str = "AWSPREVIOUS";

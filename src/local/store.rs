@@ -200,6 +200,22 @@ pub(super) struct Items<'a> {
 }
 
 impl Items<'_> {
+    /// Drops `percent` of the items whose keys start with `prefix`, rounded up: the same ones whenever the keys are.
+    pub(super) fn forget(&mut self, prefix: &[u8], percent: u8) -> usize {
+        self.store.sweep(self.now);
+        let mut keys: Vec<_> = self
+            .map()
+            .into_iter()
+            .flat_map(|items| items.keys())
+            .filter(|key| key.starts_with(prefix))
+            .cloned()
+            .collect();
+        keys.sort_by_cached_key(|key| hash(key));
+        keys.truncate((keys.len() * usize::from(percent)).div_ceil(100));
+        keys.iter().for_each(|key| self.delete(key));
+        keys.len()
+    }
+
     pub(super) fn delete(&mut self, key: &[u8]) {
         if let Some((key, item)) = self.map().and_then(|items| items.remove_entry(key)) {
             self.store.bytes -= cost(&key, &item);

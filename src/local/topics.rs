@@ -10,6 +10,8 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::watch;
 
+use super::faults::{Code, TopicFault};
+
 pub(super) use service::{Timing, Topics};
 
 /// How long a message can be resumed from, in milliseconds: about as long as with Momento.
@@ -63,6 +65,10 @@ pub(super) enum Next {
     Nothing,
     /// The cache was deleted.
     Gone,
+    /// A fault has it wait for ever.
+    Stalled,
+    /// A fault has it fail.
+    Failed(Code),
 }
 
 /// Why an operation on the topics was refused.
@@ -85,6 +91,9 @@ struct Topic {
     bytes: usize,
     /// Wakes the subscribers. Dropped with the topic.
     signal: watch::Sender<()>,
+    /// The last subscription that a fault silenced, and that a fault ended: all before it are meant too.
+    stalled: u64,
+    failed: Option<(u64, Code)>,
 }
 
 impl Topic {
@@ -94,6 +103,12 @@ impl Topic {
 
     fn oldest(&self) -> u64 {
         self.next - self.kept.len() as u64
+    }
+
+    /// Goes on from here, without what was kept.
+    fn skip_to(&mut self, page: u64, next: u64) {
+        self.forget_while(|_, _| true);
+        (self.page, self.next) = (page, next);
     }
 
     fn forget_while(&mut self, forget: impl Fn(&Self, &Published) -> bool) {
@@ -109,6 +124,8 @@ impl Topic {
 /// Where a subscriber stands.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// Later subscriptions have larger ones.
+    id: u64,
     /// The cache and the topic.
     key: (String, String),
     page: u64,
@@ -122,11 +139,12 @@ pub(super) struct Board {
     /// How long a topic without subscribers keeps its numbers, in milliseconds.
     idle_ms: u64,
     last_page: u64,
+    last_place: u64,
 }
 
 impl Board {
     pub(super) fn new(idle_ms: u64) -> Self {
-        Self { topics: HashMap::new(), idle_ms, last_page: 0 }
+        Self { topics: HashMap::new(), idle_ms, last_page: 0, last_place: 0 }
     }
 
     /// Gives the message its number, keeps it for a while, and wakes the subscribers.
@@ -174,13 +192,20 @@ impl Board {
             asked => asked,
         };
         let signal = found.signal.subscribe();
-        Ok((Place { key: (cache.to_owned(), topic.to_owned()), page, wants }, signal))
+        self.last_place += 1;
+        Ok((Place { id: self.last_place, key: (cache.to_owned(), topic.to_owned()), page, wants }, signal))
     }
 
     /// What comes next at this place, which moves on past it.
     pub(super) fn next(&mut self, place: &mut Place, now: u64) -> Next {
         self.forget_old(now);
         let Some(topic) = self.topics.get(&place.key) else { return Next::Gone };
+        if let Some((_, code)) = topic.failed.filter(|(last, _)| place.id <= *last) {
+            return Next::Failed(code);
+        }
+        if place.id <= topic.stalled {
+            return Next::Stalled;
+        }
         if place.page != topic.page || !(topic.oldest()..=topic.next).contains(&place.wants) {
             let gap = Next::Gap { last: place.wants.saturating_sub(1), new: topic.oldest(), page: topic.page };
             (place.page, place.wants) = (topic.page, topic.oldest());
@@ -189,6 +214,22 @@ impl Board {
         let Some(published) = topic.kept.get((place.wants - topic.oldest()) as usize) else { return Next::Nothing };
         place.wants += 1;
         Next::Message(published.clone())
+    }
+
+    /// Has this happen to a topic, and says how many subscribers it has. `None`, if there is no such topic.
+    pub(super) fn fault(&mut self, cache: &str, topic: &str, fault: TopicFault, now: u64) -> Option<usize> {
+        let topic = self.topics.get_mut(&(cache.to_owned(), topic.to_owned()))?;
+        match fault {
+            TopicFault::Discontinuity => topic.skip_to(topic.page, topic.next + 1),
+            TopicFault::ResetPage => {
+                self.last_page = now.max(self.last_page + 1);
+                topic.skip_to(self.last_page, 1);
+            }
+            TopicFault::Stall => topic.stalled = self.last_place,
+            TopicFault::Error(code) => topic.failed = Some((self.last_place, code)),
+        }
+        topic.signal.send_replace(());
+        Some(topic.signal.receiver_count())
     }
 
     /// Ends the topics of a cache, and with them their subscriptions.
@@ -211,7 +252,7 @@ impl Board {
         Ok(self.topics.entry(key).or_insert_with(|| {
             *last_page = now.max(*last_page + 1); // later pages are larger, over restarts too
             let (page, signal) = (*last_page, watch::Sender::new(()));
-            Topic { page, next: 1, used_at: now, kept: VecDeque::new(), bytes: 0, signal }
+            Topic { page, next: 1, used_at: now, kept: VecDeque::new(), bytes: 0, signal, stalled: 0, failed: None }
         }))
     }
 
@@ -240,7 +281,7 @@ mod tests {
             seen.push(match board.next(&mut place, now) {
                 Next::Message(published) => published.number.to_string(),
                 Next::Gap { last, new, .. } => format!("gap {last} {new}"),
-                Next::Nothing | Next::Gone => return seen,
+                Next::Nothing | Next::Gone | Next::Stalled | Next::Failed(_) => return seen,
             });
         }
     }
@@ -291,6 +332,37 @@ mod tests {
         assert_eq!(publish(&mut board, "three", NOW + 200_000).number, 2, "a subscriber keeps it");
         drop(signal);
         assert_eq!(publish(&mut board, "four", NOW).number, 3, "a clock set back does no harm");
+    }
+
+    #[test]
+    fn a_fault_skips_numbers_or_starts_a_larger_page() {
+        let mut board = Board::new(60_000);
+        assert_eq!(board.fault("c", "t", TopicFault::Discontinuity, NOW), None);
+        let page = publish(&mut board, "one", NOW).page;
+        let (mut place, _signal) = board.subscribe("c", "t", (page, 2), NOW).unwrap();
+        assert_eq!(board.fault("c", "t", TopicFault::Discontinuity, NOW), Some(1));
+        assert_eq!(board.next(&mut place, NOW), Next::Gap { last: 1, new: 3, page });
+        assert_eq!(publish(&mut board, "three", NOW).number, 3);
+        assert!(matches!(board.next(&mut place, NOW), Next::Message(Published { number: 3, .. })));
+
+        board.fault("c", "t", TopicFault::ResetPage, NOW).unwrap();
+        let Next::Gap { last: 3, new: 1, page: larger } = board.next(&mut place, NOW) else { panic!("no gap") };
+        assert!(larger > page);
+        assert_eq!((publish(&mut board, "one", NOW).number, board.topics.values().next().unwrap().bytes), (1, 3));
+    }
+
+    #[test]
+    fn a_fault_meets_the_open_subscriptions_alone() {
+        let mut board = Board::new(60_000);
+        publish(&mut board, "one", NOW);
+        for (fault, expected) in
+            [(TopicFault::Stall, Next::Stalled), (TopicFault::Error(Code::Internal), Next::Failed(Code::Internal))]
+        {
+            let (mut place, _signal) = board.subscribe("c", "t", (0, 0), NOW).unwrap();
+            board.fault("c", "t", fault, NOW).unwrap();
+            assert_eq!(board.next(&mut place, NOW), expected);
+            assert_eq!(numbers(&mut board, (0, 1), NOW), ["1"]);
+        }
     }
 
     #[test]

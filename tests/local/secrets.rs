@@ -9,7 +9,7 @@ use momento::CredentialProvider;
 use super::{CACHE, KEY, caches, credentials, start};
 use crate::stack::{self, Local};
 
-fn client(local: &Local) -> Client {
+pub(super) fn client(local: &Local) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .endpoint_url(&local.url)

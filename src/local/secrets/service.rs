@@ -12,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{Content, Error, Secret, Secrets, Version};
-use crate::local::now;
+use crate::local::{Code, now};
 
 const JSON: &str = "application/x-amz-json-1.1";
 const SERVICE: &str = "secretsmanager.";
@@ -173,8 +173,22 @@ impl From<Error> for Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let body = json!({ "__type": self.kind, "Message": self.message }).to_string();
-        let headers = [(CONTENT_TYPE.as_str(), JSON), ("x-amzn-errortype", self.kind)];
-        (StatusCode::BAD_REQUEST, headers, body).into_response()
+        refusal(StatusCode::BAD_REQUEST, self.kind, &self.message)
     }
+}
+
+/// What the service says when it fails like this.
+pub(crate) fn failure(code: Code) -> Response {
+    let (status, kind) = match code {
+        Code::PermissionDenied | Code::Unauthenticated => (StatusCode::BAD_REQUEST, "AccessDeniedException"),
+        Code::NotFound => (StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+        Code::ResourceExhausted => (StatusCode::BAD_REQUEST, "ThrottlingException"),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError"),
+    };
+    refusal(status, kind, &format!("{code}: a fault that was asked for"))
+}
+
+fn refusal(status: StatusCode, kind: &str, message: &str) -> Response {
+    let body = json!({ "__type": kind, "Message": message }).to_string();
+    (status, [(CONTENT_TYPE.as_str(), JSON), ("x-amzn-errortype", kind)], body).into_response()
 }

@@ -24,6 +24,7 @@ use super::{Board, Error, Message, Next, Place, Published};
 use crate::local::{
     access::Gate,
     cache::Caches,
+    faults::{StreamEnd, TopicFault},
     now,
     store::{self, MAX_ITEM_BYTES},
     webhook::Deliveries,
@@ -71,6 +72,11 @@ impl Topics {
         self.board().delete_cache(cache);
     }
 
+    /// Has this happen to a topic, and says how many subscriptions are open on it. `None`, if nobody has used it.
+    pub(crate) fn fault(&self, cache: &str, topic: &str, fault: TopicFault) -> Option<usize> {
+        self.board().fault(cache, topic, fault, now())
+    }
+
     fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,6 +117,7 @@ impl Pubsub for Topics {
         request: Request<SubscriptionRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = self.gate.caller(&request);
+        let fails = request.extensions().get().copied();
         let request = request.into_inner();
         caller.may_subscribe(&request.cache_name, &request.topic)?;
         self.check(&request.cache_name, &request.topic)?;
@@ -127,6 +134,7 @@ impl Pubsub for Topics {
             heartbeat,
             ends_at: remaining.map(|remaining| Instant::now() + remaining),
             is_new: true,
+            fails,
         };
         Ok(Response::new(Box::pin(futures::stream::unfold(Some(subscription), Subscription::step))))
     }
@@ -140,13 +148,23 @@ struct Subscription {
     /// When the token does.
     ends_at: Option<Instant>,
     is_new: bool,
+    /// Where a fault ends it.
+    fails: Option<StreamEnd>,
 }
 
 impl Subscription {
     /// The stream ends after the first error.
     async fn step(this: Option<Self>) -> Option<(Result<SubscriptionItem, Status>, Option<Self>)> {
         let mut this = this?;
-        let item = this.next().await;
+        let item = match this.fails {
+            Some(StreamEnd { status, after: 0, .. }) => Err(status.status()),
+            _ => this.next().await,
+        };
+        if let (Some(fails), Ok(SubscriptionItem { kind })) = (&mut this.fails, &item)
+            && (fails.counts_everything || matches!(kind, Some(subscription_item::Kind::Item(_))))
+        {
+            fails.after -= 1;
+        }
         let rest = item.is_ok().then_some(this);
         Some((item, rest))
     }
@@ -170,17 +188,19 @@ impl Subscription {
             }
             self.signal.mark_unchanged();
             let next = self.topics.board().next(&mut self.place, now());
+            let is_stalled = next == Next::Stalled;
             match next {
                 Next::Message(published) => return Ok(item(message(published))),
                 Next::Gap { last, new, page } => return Ok(item(discontinuity(last, new, page))),
                 Next::Gone => return Err(gone()),
-                Next::Nothing => {}
+                Next::Failed(code) => return Err(code.status()),
+                Next::Nothing | Next::Stalled => {}
             }
             tokio::select! {
                 changed = self.signal.changed() => changed.map_err(|_| gone())?,
                 _ = self.topics.running.changed() => return Err(Status::unavailable("the server is stopping")),
                 () = &mut token_end => return Err(expired()),
-                _ = self.heartbeat.tick() => return Ok(item(subscription_item::Kind::Heartbeat(Heartbeat {}))),
+                _ = self.heartbeat.tick(), if !is_stalled => return Ok(item(subscription_item::Kind::Heartbeat(Heartbeat {}))),
             }
         }
     }
