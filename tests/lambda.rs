@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use momento_webhook::event::Event;
-use momento_webhook::local::Config;
+use momento_webhook::local::{Config, Faults};
 use momento_webhook::signature::HEADER;
 use serde_json::{Value, json};
 
@@ -16,15 +16,21 @@ use crate::fixture::{
 use crate::processes::{Lambda, Moto, lambda, moto};
 use crate::stack::{Local, eventually, local};
 
-struct Deployment {
-    local: Local,
-    moto: Moto,
-    lambda: Lambda,
+/// `local`, moto and the runtime API, for functions to run on.
+pub(crate) struct Deployment {
+    pub(crate) local: Local,
+    pub(crate) moto: Moto,
+    pub(crate) lambda: Lambda,
 }
 
 impl Deployment {
     async fn new() -> Self {
-        let (local, moto, lambda) = tokio::join!(local(Config { seed: seed(), ..Config::default() }), moto(), lambda());
+        Self::with(Faults::default()).await
+    }
+
+    pub(crate) async fn with(faults: Faults) -> Self {
+        let config = Config { seed: seed(), faults, ..Config::default() };
+        let (local, moto, lambda) = tokio::join!(local(config), moto(), lambda());
         let secrets = aws_sdk_secretsmanager::Client::new(&aws(&moto.url).await);
         for (name, value) in [(API_KEY_SECRET, api_key()), (SIGNING_SECRET_NAME, SIGNING_SECRET.to_owned())] {
             secrets.create_secret().name(name).secret_string(value).send().await.unwrap();
@@ -32,11 +38,11 @@ impl Deployment {
         Self { local, moto, lambda }
     }
 
-    fn start(&self, function: &str, more: &[(&str, &str)]) -> crate::processes::Process {
+    pub(crate) fn start(&self, function: &str, more: &[(&str, &str)]) -> crate::processes::Process {
         self.lambda.start(function, &self.local.url, &self.moto.url, more)
     }
 
-    fn post(&self, body: &[u8]) -> reqwest::RequestBuilder {
+    pub(crate) fn post(&self, body: &[u8]) -> reqwest::RequestBuilder {
         self.lambda.http.post(self.lambda.function_url("handler")).body(body.to_vec())
     }
 
@@ -92,14 +98,14 @@ async fn several_events_are_processed_at_a_time_where_lambda_allows_it() {
 }
 
 /// The parking queue and its dead letters.
-struct Queues {
+pub(crate) struct Queues {
     sqs: aws_sdk_sqs::Client,
-    parked: String,
-    dead: String,
+    pub(crate) parked: String,
+    pub(crate) dead: String,
 }
 
 impl Queues {
-    async fn new(moto: &Moto) -> Self {
+    pub(crate) async fn new(moto: &Moto) -> Self {
         let sqs = aws_sdk_sqs::Client::new(&aws(&moto.url).await);
         let create = async |name: &str| sqs.create_queue().queue_name(name).send().await.unwrap().queue_url.unwrap();
         let (parked, dead) = (create("parked").await, create("dead").await);
@@ -108,27 +114,27 @@ impl Queues {
 
     /// Receives as an event source does, waiting for at least one record.
     async fn receive(&self) -> Vec<aws_sdk_sqs::types::Message> {
-        eventually(async || {
-            let receive = self.sqs.receive_message().queue_url(&self.parked).max_number_of_messages(10);
-            let received =
-                receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();
-            received.messages.filter(|messages| !messages.is_empty())
-        })
-        .await
+        eventually(async || Some(self.receive_now().await).filter(|messages| !messages.is_empty())).await
+    }
+
+    pub(crate) async fn receive_now(&self) -> Vec<aws_sdk_sqs::types::Message> {
+        let receive = self.sqs.receive_message().queue_url(&self.parked).max_number_of_messages(10);
+        let received = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();
+        received.messages.unwrap_or_default()
     }
 
     async fn send(&self, body: &str) {
         self.sqs.send_message().queue_url(&self.parked).message_body(body).send().await.unwrap();
     }
 
-    async fn dead_letters(&self) -> Vec<String> {
+    pub(crate) async fn dead_letters(&self) -> Vec<String> {
         let received =
             self.sqs.receive_message().queue_url(&self.dead).max_number_of_messages(10).send().await.unwrap();
         received.messages().iter().map(|message| message.body().unwrap().to_owned()).collect()
     }
 
     /// How many records wait, are being worked on, or are delayed.
-    async fn counts(&self) -> [u32; 3] {
+    pub(crate) async fn counts(&self) -> [u32; 3] {
         let attributes =
             self.sqs.get_queue_attributes().queue_url(&self.parked).attribute_names(QueueAttributeName::All);
         let attributes = attributes.send().await.unwrap().attributes.unwrap();
@@ -142,7 +148,7 @@ impl Queues {
 }
 
 /// What Lambda invokes a function on a queue with.
-fn batch(messages: &[aws_sdk_sqs::types::Message]) -> Value {
+pub(crate) fn batch(messages: &[aws_sdk_sqs::types::Message]) -> Value {
     let records: Vec<_> = messages
         .iter()
         .map(|message| {

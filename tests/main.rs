@@ -5,6 +5,7 @@ mod fixture; // a handler in this process, and what to put before it
 mod processes; // moto, `cargo lambda watch`, and our binaries under it
 mod stack; // the servers that the tests start
 
+mod chaos; // everything fails in turn
 mod handler; // every answer of the handler, and what it leaves behind
 mod lambda; // our binaries as Lambda functions
 mod local;

@@ -8,7 +8,7 @@ use lambda_runtime::Context;
 use momento_webhook::config::HandlerConfig;
 use momento_webhook::event::Event;
 use momento_webhook::handler::Handler;
-use momento_webhook::local::Config;
+use momento_webhook::local::{Config, Faults};
 use momento_webhook::reaction::{Incoming, Reaction, Unprocessed};
 use serde_json::value::to_raw_value;
 
@@ -128,4 +128,93 @@ async fn what_takes_too_long_is_given_up_while_the_sender_still_waits() {
     assert_eq!(response.status_code, 503);
     assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
     aftermath.finish().await;
+}
+
+/// A handler whose Momento misbehaves on request, with a lease of a second.
+async fn faulty() -> (Fixture, Faults) {
+    let faults = Faults::default();
+    let local = local(Config { seed: seed(), faults: faults.clone(), ..Config::default() }).await;
+    let aws = aws(&local.url).await;
+    (Fixture::on(local, &aws, &[("CLAIM_LEASE_SECONDS", "1")]).await, faults)
+}
+
+fn set(faults: &Faults, rule: &str) {
+    faults.set([rule.parse().unwrap()]).unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_of_the_settling_leaves_one_entry() {
+    let (fixture, faults) = faulty().await;
+    let event = comment("1", "x");
+    let (response, aftermath) =
+        fixture.handler.invoke(&to_raw_value(&delivery(&event)).unwrap(), &Context::default()).await;
+    assert_eq!(response.status_code, 200);
+    set(&faults, "set-if=unavailable");
+    aftermath.finish().await;
+    faults.clear();
+    deliver_until_done(&fixture, &event).await;
+    assert_eq!(fixture.comments("1").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_was_applied_without_an_answer_leaves_one_entry() {
+    for fault in ["list-push-front=hang-answer*1", "list-push-front=drop-answer*1"] {
+        let (fixture, faults) = faulty().await;
+        let event = comment("1", "x");
+        set(&faults, fault);
+        assert_eq!(fixture.answer(&delivery(&event)).await.status(), 503, "{fault}");
+        assert_eq!(fixture.comments("1").await.len(), 1, "{fault}: it was applied");
+        deliver_until_done(&fixture, &event).await;
+        assert_eq!(fixture.comments("1").await.len(), 1, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_costs_the_sender_nothing_where_a_call_may_be_sent_again() {
+    for fault in ["get=drop*1", "set-if=drop*1", "set-if=drop-answer*1"] {
+        let (fixture, faults) = faulty().await;
+        set(&faults, fault);
+        let event = comment("1", "x");
+        assert_eq!(fixture.answer(&delivery(&event)).await.status(), 200, "{fault}");
+        assert_eq!(faults.active()[0].hits, 1, "{fault}");
+        assert_eq!(fixture.answer(&delivery(&event)).await.status(), 200);
+        assert_eq!(fixture.comments("1").await.len(), 1, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_momento_is_given_up_in_time_and_does_not_stop_the_next_event() {
+    let (fixture, faults) = faulty().await;
+    set(&faults, "momento=hang");
+    let begun = std::time::Instant::now();
+    assert_eq!(fixture.answer(&delivery(&comment("1", "x"))).await.status(), 503);
+    assert!(begun.elapsed() < Duration::from_millis(3_000), "{:?}", begun.elapsed());
+    faults.clear();
+    assert_eq!(fixture.answer(&delivery(&comment("1", "x"))).await.status(), 200);
+}
+
+#[tokio::test]
+async fn secrets_outlive_an_outage_of_secrets_manager() {
+    let faults = Faults::default();
+    let local = local(Config { seed: seed(), faults: faults.clone(), ..Config::default() }).await;
+    let aws = aws(&local.url).await;
+    let fixture = Fixture::on(local, &aws, &[("SECRET_TTL_SECONDS", "1")]).await;
+    set(&faults, "secrets-manager=unavailable");
+    eventually(async || {
+        assert_eq!(fixture.answer(&delivery(&comment("1", "x"))).await.status(), 200);
+        (faults.active()[0].hits > 0).then_some(()) // until the secrets have aged and their refresh has failed
+    })
+    .await;
+    assert_eq!(fixture.answer(&delivery(&comment("1", "x"))).await.status(), 200);
+}
+
+/// What the claims do not give: they live in a cache.
+#[tokio::test]
+async fn a_cache_that_forgets_its_claims_lets_an_event_happen_again() {
+    let (fixture, faults) = faulty().await;
+    let event = comment("1", "x");
+    assert_eq!(fixture.answer(&delivery(&event)).await.status(), 200);
+    assert_eq!(faults.forget(crate::fixture::CACHE, b"claim/", 100).unwrap(), 1);
+    assert_eq!(fixture.answer(&delivery(&event)).await.status(), 200);
+    assert_eq!(fixture.comments("1").await.len(), 2);
 }

@@ -1,0 +1,132 @@
+//! The whole receiving side while everything fails in turn: what was accepted is processed exactly once, or is in the queue.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use momento_webhook::event::Event;
+use momento_webhook::local::Faults;
+use momento_webhook::signature::HEADER;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::fixture::{account, comment, comments, now, scale, signature_of};
+use crate::lambda::{Deployment, Queues, batch};
+
+/// What Momento does to the handler, one after the other.
+const FAULTS: [&str; 10] = [
+    "all=delay:1ms*1", // nothing, for once
+    "momento=unavailable*30",
+    "list-push-front=drop-answer*5",
+    "set-if=drop-answer*5",
+    "list-push-front=hang-answer*2",
+    "get=drop*5",
+    "set-if=hang*2",
+    "momento=delay:150ms*20",
+    "list-push-front=resource-exhausted*10",
+    "all=drop*10",
+];
+
+/// How long a sender waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn send_until_accepted(deployment: &Deployment, event: &Event) {
+    let end = Instant::now() + Duration::from_secs(120);
+    while Instant::now() < end {
+        let body = Event { publish_timestamp: now(), ..event.clone() }.to_body();
+        let signature = signature_of(std::str::from_utf8(&body).unwrap());
+        let request = deployment.post(&body).header(HEADER, signature).timeout(PATIENCE);
+        match request.send().await.map(|answer| answer.status().as_u16()) {
+            Ok(200 | 202) => return,
+            Ok(status) => assert!(status >= 500, "{status}"), // 503, or what the emulator says while there is no handler
+            Err(_) => {}
+        }
+        sleep(Duration::from_millis(50)).await; // as a sender backs off
+    }
+    panic!("never accepted");
+}
+
+/// Kills the handler, starts it again, and switches faults, until everything has been sent.
+async fn misbehave(deployment: &Deployment, faults: &Faults, variables: &[(&str, &str)]) {
+    for round in 0.. {
+        let handler = deployment.start("handler", variables);
+        for step in 0..3 {
+            faults.set([FAULTS[(round * 3 + step) % FAULTS.len()].parse().unwrap()]).unwrap();
+            sleep(Duration::from_millis(400)).await; // the time for it to do harm
+        }
+        drop(handler); // SIGKILL, whatever it is doing
+    }
+}
+
+/// Redrives until the queue is empty, keeping what fails for the next round, as SQS would.
+async fn redrive_everything(deployment: &Deployment, queues: &Queues) -> usize {
+    let (mut records, mut total, end) = (Vec::new(), 0, Instant::now() + Duration::from_secs(300));
+    loop {
+        let received = queues.receive_now().await;
+        total += received.len();
+        records.extend(received);
+        if records.is_empty() && queues.counts().await[2] == 0 {
+            return total;
+        }
+        let work: Vec<_> = records.drain(..records.len().min(10)).collect();
+        let answer = deployment.lambda.invoke("redrive", &batch(&work)).await;
+        let failed = answer["batchItemFailures"].as_array().unwrap();
+        let is_failed = |id: Option<&str>| failed.iter().any(|item| item["itemIdentifier"].as_str() == id);
+        records.extend(work.into_iter().filter(|record| is_failed(record.message_id())));
+        assert!(Instant::now() < end, "{} records are left", records.len());
+        if !failed.is_empty() {
+            sleep(Duration::from_millis(100)).await; // a lease has to end
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_fails_every_event_has_its_effect_exactly_once() {
+    let faults = Faults::default();
+    let deployment = Deployment::with(faults.clone()).await;
+    let queues = Queues::new(&deployment.moto).await;
+    let variables = [
+        ("PARK_QUEUE_URL", queues.parked.as_str()),
+        ("DEAD_LETTER_QUEUE_URL", queues.dead.as_str()),
+        ("CLAIM_LEASE_SECONDS", "4"), // longer than an attempt takes
+        ("COMMENTS_KEPT", "1000"),
+    ];
+    let total = scale(600, 20_000);
+    let events: Vec<_> =
+        (0..total).map(|n| comment(&format!("course-{}", n % (total / 100)), &n.to_string())).collect();
+    let sending = futures::stream::iter(events.iter().enumerate())
+        .flat_map(|(number, event)| futures::stream::iter(std::iter::repeat_n(event, 1 + number % 3)))
+        .map(|event| send_until_accepted(&deployment, event))
+        .buffer_unordered(8)
+        .collect::<Vec<()>>();
+    tokio::select! {
+        _ = sending => {}
+        () = misbehave(&deployment, &faults, &variables) => unreachable!(),
+    }
+    faults.clear();
+
+    let account = account(&deployment.local.url);
+    let mut seen = entries(&account, total).await;
+    let done_before = seen.len() as u64;
+    assert!(seen.values().all(|count| *count == 1), "twice, before redrive");
+    let _redrive = deployment.start("redrive", &variables);
+    let redriven = redrive_everything(&deployment, &queues).await;
+    seen = entries(&account, total).await;
+    let missing = events.iter().filter(|event| !seen.contains_key(&event.id().to_string())).count();
+    let twice = seen.values().filter(|count| **count > 1).count();
+    let summary = json!({ "events": total, "done before redrive": done_before, "redriven": redriven });
+    assert_eq!((missing, twice, seen.len() as u64), (0, 0, total), "{summary}");
+    assert!(redriven > 0, "nothing was parked, the faults did no harm: {summary}");
+    assert_eq!(queues.dead_letters().await, Vec::<String>::new());
+}
+
+/// How often each event's id stands in the lists.
+async fn entries(account: &momento::CacheClient, total: u64) -> HashMap<String, u32> {
+    let mut seen = HashMap::new();
+    for course in 0..total / 100 {
+        for entry in comments(account, &format!("course-{course}")).await {
+            *seen.entry(entry["id"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    seen
+}
