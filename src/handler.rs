@@ -65,7 +65,9 @@ pub struct Handler<R> {
 /// # Errors
 /// Whatever the runtime client cannot recover from.
 pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), lambda_runtime::Error> {
-    let handler = Arc::new(Handler::start(config, &crate::aws::config().await, reaction).await);
+    let metrics = Metrics::install("handler", config.metrics.clone());
+    let handler = Handler::start(config, &crate::aws::config().await, reaction).await;
+    let handler = Arc::new(Handler { metrics: Arc::new(metrics), ..handler });
     let pending = Pending::default();
     let after_response = AfterResponse::new(pending.clone());
     let service = service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
@@ -95,7 +97,7 @@ impl<R: Reaction> Handler<R> {
             signing_secret,
             processor,
             queue: config.park_queue_url.map(|url| Queue::new(aws, url)),
-            metrics: Arc::new(Metrics::new("handler", config.metrics)),
+            metrics: Arc::default(),
         }
     }
 

@@ -1,20 +1,19 @@
-//! Metrics in CloudWatch's embedded format: a JSON line on standard output, which costs no call and no wait.
+//! Metrics through the `metrics` facade, told to CloudWatch in its embedded format: a JSON line on standard output, which
+//! costs no call and no wait. An application counts its own with `metrics::counter!`.
 //!
-//! The kept crates were weighed and left. `metrics_cloudwatch_embedded` aggregates in the process and flushes from a
-//! layer around each invocation, and `metrique` brings a background queue: for a dozen counters that change once an event,
-//! the documented JSON written in one go is less to start, to link and to read.
+//! `metrics_cloudwatch_embedded` adds three small crates to the function; AWS's own `metrique` adds some thirty-five, and a
+//! queue in the background that a frozen function would not run.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use serde_json::{Value, json};
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics_cloudwatch_embedded::{Builder, Collector};
 
 use crate::clock;
 use crate::config::MetricsConfig;
 
-/// How long refusals are gathered before they are told: a stranger who sends a million requests buys a line a minute.
+/// How long refusals are gathered before they are told: a stranger who sends a million requests buys a few lines a minute.
 const GATHER_MS: u64 = 60_000;
 
 /// What is counted.
@@ -42,11 +41,40 @@ pub(crate) enum Metric {
     BadRequest,
 }
 
-/// Counts, and tells CloudWatch.
+impl Metric {
+    const ALL: [Self; 10] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::Malformed,
+        Self::Rejected,
+        Self::Parked,
+        Self::Failed,
+        Self::Test,
+        Self::BadSignature,
+        Self::Stale,
+        Self::BadRequest,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Duplicate => "Duplicate",
+            Self::Malformed => "Malformed",
+            Self::Rejected => "Rejected",
+            Self::Parked => "Parked",
+            Self::Failed => "Failed",
+            Self::Test => "Test",
+            Self::BadSignature => "BadSignature",
+            Self::Stale => "Stale",
+            Self::BadRequest => "BadRequest",
+        }
+    }
+}
+
+/// Counts; and tells CloudWatch, in a function that has [installed](Metrics::install) it.
+#[derive(Default)]
 pub(crate) struct Metrics {
-    service: &'static str,
-    config: MetricsConfig,
-    cold: AtomicBool,
+    collector: Option<&'static Collector>,
     refused: Mutex<BTreeMap<Metric, Refused>>,
 }
 
@@ -58,25 +86,39 @@ struct Refused {
 }
 
 impl Metrics {
-    pub(crate) fn new(service: &'static str, config: MetricsConfig) -> Self {
-        Self { service, config, cold: AtomicBool::new(true), refused: Mutex::default() }
+    /// Makes CloudWatch the one to whom this process's metrics are told.
+    pub(crate) fn install(service: &'static str, config: MetricsConfig) -> Self {
+        let mut builder = Builder::new().cloudwatch_namespace("MomentoWebhook").with_dimension("service", service);
+        if let Some(stack) = config.stack {
+            builder = builder.with_dimension("stack", stack);
+        }
+        let collector = builder.init().inspect_err(|error| tracing::warn!(%error, "there will be no metrics")).ok();
+        for metric in Metric::ALL {
+            describe_counter!(metric.name(), Unit::Count, "");
+        }
+        describe_counter!("SecretRefresh", Unit::Count, "");
+        describe_counter!("ColdStart", Unit::Count, "");
+        describe_histogram!("DeliveryLatency", Unit::Milliseconds, "from the publication of an event to its answer");
+        counter!("ColdStart").increment(1);
+        Self { collector, refused: Mutex::default() }
     }
 
     /// One event, how long after its publication it came to this, in milliseconds, and how often a secret was fetched.
     pub(crate) fn event(&self, metric: Metric, latency_ms: Option<u64>, secret_refreshes: u64) {
-        let mut values = vec![(format!("{metric:?}"), 1, "Count")];
+        counter!(metric.name()).increment(1);
         if let Some(latency) = latency_ms {
-            values.push(("DeliveryLatency".to_owned(), latency, "Milliseconds"));
+            histogram!("DeliveryLatency").record(latency as f64);
         }
         if secret_refreshes > 0 {
-            values.push(("SecretRefresh".to_owned(), secret_refreshes, "Count"));
+            counter!("SecretRefresh").increment(secret_refreshes);
         }
-        self.write(values);
+        self.tell();
     }
 
     /// One request that was refused before anything about it could be believed. The first of its kind is told at once,
     /// and what follows once a minute.
     pub(crate) fn refused(&self, metric: Metric, cause: &str) {
+        counter!(metric.name()).increment(1);
         let now = clock::now();
         let count = {
             let mut kinds = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,31 +130,13 @@ impl Metrics {
             refused.told = now;
             std::mem::take(&mut refused.count)
         };
-        tracing::warn!(outcome = ?metric, count, cause, "webhook refused");
-        self.write(vec![(format!("{metric:?}"), count, "Count")]);
+        tracing::warn!(outcome = metric.name(), count, cause, "webhook refused");
+        self.tell();
     }
 
-    fn write(&self, mut values: Vec<(String, u64, &'static str)>) {
-        if self.cold.swap(false, Ordering::Relaxed) {
-            values.push(("ColdStart".to_owned(), 1, "Count"));
-        }
-        let mut dimensions = vec!["service"];
-        let mut line = json!({ "service": self.service });
-        if let Some(stack) = &self.config.stack {
-            dimensions.push("stack");
-            line["stack"] = stack.as_str().into();
-        }
-        let metrics: Vec<Value> = values.iter().map(|(name, _, unit)| json!({ "Name": name, "Unit": unit })).collect();
-        line["_aws"] = json!({
-            "Timestamp": clock::now(),
-            "CloudWatchMetrics": [{ "Namespace": "MomentoWebhook", "Dimensions": [dimensions], "Metrics": metrics }],
-        });
-        for (name, value, _) in values {
-            line[name] = value.into();
-        }
-        #[allow(clippy::print_stdout, reason = "this is how CloudWatch is told")]
-        {
-            println!("{line}");
+    fn tell(&self) {
+        if let Some(collector) = self.collector {
+            let _ = collector.flush(std::io::stdout()); // nobody could be told about that
         }
     }
 }

@@ -44,7 +44,7 @@ pub async fn run(config: RedriveConfig, reaction: impl Reaction) -> Result<(), l
         processor: Processor::new(config.processing, SecretsManager::new(&aws), reaction),
         queue: Queue::new(&aws, config.queue_url),
         dead_letters: Queue::new(&aws, config.dead_letter_url),
-        metrics: Metrics::new("redrive", config.metrics),
+        metrics: Metrics::install("redrive", config.metrics),
     });
     redrive.processor.warm(clock::now()).await;
     let service = service_fn(|invocation: LambdaEvent<SqsEvent>| {
