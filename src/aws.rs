@@ -1,30 +1,109 @@
-//! What the AWS clients share: region, credentials and endpoint from the environment, as in every AWS SDK; one crypto
-//! provider; and bounds that fit a sender who waits 5 s.
+//! What the AWS clients share: region, credentials and endpoints from the environment; one crypto provider; and bounds that
+//! fit a sender who waits 5 s.
 
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_secretsmanager::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-/// Reads the environment. Calls nothing.
-pub async fn config() -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
+use crate::config::{Lookup, optional};
+
+/// The roots that AWS's endpoints chain to: Amazon Trust Services, see <https://www.amazontrust.com/repository/>.
+const ROOTS: &[u8] = include_bytes!("aws/roots.pem");
+
+/// The configuration of a Lambda function, read as every AWS SDK reads it, from what Lambda gives: credentials, region and
+/// `AWS_ENDPOINT_URL*` in the environment. The chain of other places where a workstation may keep them is left out: linking
+/// and starting it would cost every cold start.
+pub fn lambda(lookup: Lookup<'_>) -> SdkConfig {
+    let region = optional(lookup, "AWS_REGION").or_else(|| optional(lookup, "AWS_DEFAULT_REGION"));
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(http_client(trust_store(region.as_deref())))
+        .region(region.map(Region::new))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .service_config(Endpoints::from_lookup(lookup))
+        .timeout_config(timeouts())
+        .retry_config(retries())
+        .build()
+}
+
+/// The configuration of a program at a terminal or in a container: from wherever an AWS SDK looks.
+#[cfg(feature = "publisher")]
+pub async fn anywhere() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http_client(TrustStore::default()))
+        .timeout_config(timeouts())
+        .retry_config(retries())
+        .load()
+        .await
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(Duration::from_millis(700))
         .operation_attempt_timeout(Duration::from_millis(1_000))
         .operation_timeout(Duration::from_millis(2_000))
-        .build();
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring)) // the provider that the Momento SDK uses: one is enough
-        .build_https();
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(2))
-        .load()
-        .await
+        .build()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(2)
+}
+
+#[allow(clippy::expect_used, reason = "the builder has nothing that could fail")]
+fn http_client(trust: TrustStore) -> SharedHttpClient {
+    let tls = TlsContext::builder().with_trust_store(trust).build().expect("a trust store is all it needs");
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring)) // the provider that Momento's channel uses: one is enough
+        .tls_context(tls)
+        .build_https()
+}
+
+/// Compiled in, since reading the system's bundle costs a third of a start; but in China AWS chains to other roots.
+fn trust_store(region: Option<&str>) -> TrustStore {
+    match region {
+        Some(region) if region.starts_with("cn-") => TrustStore::default(),
+        _ => TrustStore::empty().with_pem_certificate(ROOTS),
+    }
+}
+
+/// `AWS_ENDPOINT_URL` and its forms for one service.
+#[derive(Debug)]
+struct Endpoints {
+    every: Option<String>,
+    secrets_manager: Option<String>,
+    sqs: Option<String>,
+}
+
+impl Endpoints {
+    fn from_lookup(lookup: Lookup<'_>) -> Self {
+        Self {
+            every: optional(lookup, "AWS_ENDPOINT_URL"),
+            secrets_manager: optional(lookup, "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            sqs: optional(lookup, "AWS_ENDPOINT_URL_SQS"),
+        }
+    }
+}
+
+impl LoadServiceConfig for Endpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        if key.env() != "AWS_ENDPOINT_URL" {
+            return None;
+        }
+        let own = match key.service_id() {
+            "Secrets Manager" => &self.secrets_manager,
+            "SQS" => &self.sqs,
+            _ => &None,
+        };
+        own.clone().or_else(|| self.every.clone())
+    }
 }
 
 /// The code of an error, or the kind of failure; never the request or the response.

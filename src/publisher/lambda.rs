@@ -66,7 +66,7 @@ impl Function {
         let name = config::required(lookup, "MOMENTO_API_KEY_SECRET_NAME", EXPECTED)?;
         let (momento, secrets) = (MomentoConfig::from_lookup(lookup)?, SecretsConfig::from_lookup(lookup)?);
         let api_key =
-            ApiKey::new(SecretsManager::new(&crate::aws::config().await), name, momento.clone(), CALL, &secrets);
+            ApiKey::new(SecretsManager::new(&crate::aws::anywhere().await), name, momento.clone(), CALL, &secrets);
         Ok(Self { api_key, publisher: Publisher::new(momento) })
     }
 
