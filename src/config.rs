@@ -145,11 +145,16 @@ pub struct UserConfig {
 
 impl UserConfig {
     /// Reads `USER_CACHE` and `USER_KEY_PREFIX`.
-    pub fn from_lookup(lookup: Lookup<'_>) -> Self {
-        Self {
-            cache: optional(lookup, "USER_CACHE"),
-            key_prefix: optional(lookup, "USER_KEY_PREFIX").unwrap_or_else(|| "user/".into()),
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a prefix that does not set users apart from what applications name by letters and digits.
+    pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        let key_prefix = optional(lookup, "USER_KEY_PREFIX").unwrap_or_else(|| "user/".into());
+        if key_prefix.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+            let expected = "a prefix that ends in a separator, such as user/ or user:";
+            return Err(ConfigError::Invalid { variable: "USER_KEY_PREFIX", expected });
         }
+        Ok(Self { cache: optional(lookup, "USER_CACHE"), key_prefix })
     }
 }
 
@@ -227,7 +232,7 @@ impl ProcessingConfig {
                 "the name or ARN of the secret that holds the Momento API key",
             )?,
             momento: MomentoConfig::from_lookup(lookup)?,
-            users: UserConfig::from_lookup(lookup),
+            users: UserConfig::from_lookup(lookup)?,
             claim_cache: optional(lookup, "CLAIM_CACHE"),
             claim_lease: Duration::from_secs(number(
                 lookup,
@@ -270,7 +275,7 @@ impl HandlerConfig {
     /// [`ConfigError`] for the first one that is missing or not valid.
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let max_body =
-            number(lookup, "MAX_BODY_BYTES", 64 * 1024, 1..=6 * 1024 * 1024, "a number of bytes from 1 to 6291456")?;
+            number(lookup, "MAX_BODY_BYTES", 64 * 1024, 1..=512 * 1024, "a number of bytes from 1 to 524288")?;
         let processing = ProcessingConfig::from_lookup(lookup)?;
         let signing_secret =
             optional(lookup, "MOMENTO_SIGNING_SECRET_NAME").or_else(|| optional(lookup, "THE_SIGNING_SECRET"));
@@ -407,6 +412,7 @@ mod tests {
             ("EVENT_SOURCES", "cache/topic,"),
             ("MOMENTO_ENDPOINT_URL", "127.0.0.1:8080"),
             ("SECRET_TTL_SECONDS", "-1"),
+            ("USER_KEY_PREFIX", "user-"),
         ] {
             let error = handler(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{variable} is not valid: set it to ")), "{error}");

@@ -102,6 +102,9 @@ pub fn parse(verified: &Verified<'_>) -> Result<Event, Malformed> {
         token_id: wire.token_id,
         text: wire.text,
     };
+    if event.cache.is_empty() || !event.cache.bytes().all(|c| c.is_ascii_graphic() || c == b' ') {
+        return Err(Malformed::Invalid("cache", "the name of a cache: printable ASCII")); // no other can be asked for
+    }
     if !is_token_id(&event.token_id) {
         return Err(Malformed::Invalid("token_id", "at most 64 bytes without `/` or control characters"));
     }
@@ -256,6 +259,9 @@ mod tests {
         for value in [r#""a/b""#.to_owned(), r#""a\nb""#.to_owned(), format!("{:?}", "x".repeat(65))] {
             assert!(field("token_id", &value).contains("`token_id`"), "{value}");
         }
+        for value in [r#""""#, r#""caché""#, r#""a\nb""#] {
+            assert!(field("cache", value).contains("`cache`"), "{value}");
+        }
         let twice = WIRE.replacen('{', r#"{"topic":"other","#, 1);
         assert!(matches!(parse_signed(twice.as_bytes()), Err(Malformed::Invalid(..))));
     }
@@ -324,7 +330,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_event_round_trips_byte_for_byte(
-            cache in ".*", topic in ".*", text in ".*", token_id in "[^/\\p{Cc}]{0,16}", numbers in any::<[u64; 3]>(),
+            cache in "[ -~]{1,20}", topic in ".*", text in ".*", token_id in "[^/\\p{Cc}]{0,16}", numbers in any::<[u64; 3]>(),
         ) {
             let [event_timestamp, publish_timestamp, topic_sequence_number] = numbers;
             let event = Event { cache, topic, event_timestamp, publish_timestamp, topic_sequence_number, token_id, text };

@@ -20,7 +20,7 @@ use crate::config::{HandlerConfig, Sources};
 use crate::event::{self, Event};
 use crate::metrics::Metrics;
 use crate::park::Queue;
-use crate::processing::{Fault, Processor};
+use crate::processing::{Fault, Given, Processor};
 use crate::reaction::Reaction;
 use crate::secrets::{SecretsManager, SigningSecret};
 use crate::signature::Verified;
@@ -32,6 +32,8 @@ use answer::{Answer, Refusal};
 const PROCESSING: Duration = Duration::from_millis(2_500);
 /// ... and what is not parked after this much is left to the sender.
 const PARKING: Duration = Duration::from_millis(3_800);
+/// Parking is worth this much, even where a slow start has used up the sender's patience.
+const LEAST_PARKING: Duration = Duration::from_millis(1_000);
 /// A parked event whose fault may pass is taken up again after this long.
 const PARKED_FOR: Duration = Duration::from_secs(5);
 
@@ -110,7 +112,7 @@ impl<R: Reaction> Handler<R> {
             Err(refusal) => Err(refusal),
         };
         let response = answer::response(&answer);
-        (response, trace.end(answer, self.signing_secret.take_refreshes(), Arc::clone(&self.metrics)))
+        (response, trace.end(answer, Arc::clone(&self.metrics)))
     }
 
     /// One webhook, from the request to the answer.
@@ -137,15 +139,26 @@ impl<R: Reaction> Handler<R> {
         arrived: u64,
         trace: &mut Trace,
     ) -> Result<Answer, Refusal> {
-        let left = |total: Duration, now| total.saturating_sub(Duration::from_millis(now - arrived.min(now)));
-        let (id, now) = (trace.follow(event), trace.started);
-        let attempt = self.processor.process(event, id, &trace.request_id, left(PROCESSING, now), now).await;
+        let (id, now) = (trace.follow(event), clock::now()); // the secret may have had to be fetched
+        let budget = left(arrived, PROCESSING, now).min(trace.time_left(now));
+        let owner = trace.request_id.clone();
+        let attempt = self.processor.process(event, Given { id, owner: &owner, now, attempted: false }, budget).await;
         trace.settlement = attempt.settlement;
-        let fault = match attempt.outcome {
-            Ok(processed) => return Ok(processed.into()),
-            Err(Fault::Rejected(rejected)) => return Err(Refusal::Unacceptable(rejected)),
-            Err(fault) => fault,
-        };
+        match attempt.outcome {
+            Ok(processed) => Ok(processed.into()),
+            Err(Fault::Rejected(rejected)) => Err(Refusal::Unacceptable(rejected)),
+            Err(fault) => self.park(verified, fault, arrived, trace).await,
+        }
+    }
+
+    /// Parks an event that was not processed.
+    async fn park(
+        &self,
+        verified: &Verified<'_>,
+        fault: Fault,
+        arrived: u64,
+        trace: &Trace,
+    ) -> Result<Answer, Refusal> {
         let Some(queue) = &self.queue else { return Err(Refusal::Failed(fault)) };
         let now = clock::now();
         let delay = match &fault {
@@ -153,13 +166,19 @@ impl<R: Reaction> Handler<R> {
             Fault::Unknown(_) => self.processor.lease(),
             _ => PARKED_FOR,
         };
+        // Even when the sender may have gone: it may not come again, and a duplicate does no harm.
+        let budget = left(arrived, PARKING, now).max(LEAST_PARKING).min(trace.time_left(now));
         let reason = fault.to_string();
-        let parking = queue.park(verified, &reason, arrived, now, delay);
-        match tokio::time::timeout(left(PARKING, now), parking).await {
+        match tokio::time::timeout(budget, queue.park(verified, &reason, arrived, now, delay)).await {
             Ok(Ok(())) => return Ok(Answer::Parked(fault)),
             Ok(Err(error)) => tracing::error!(%error, "event not parked"),
             Err(_) => tracing::error!("event not parked in time"),
         }
         Err(Refusal::Failed(fault))
     }
+}
+
+/// What is left of `total` since the sender began to wait.
+fn left(arrived: u64, total: Duration, now: u64) -> Duration {
+    total.saturating_sub(Duration::from_millis(now.saturating_sub(arrived)))
 }

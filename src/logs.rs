@@ -4,7 +4,7 @@
 //! level asked for, since the Lambda runtime logs raw events at TRACE and the SDKs log requests.
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Lookup, optional};
@@ -19,10 +19,10 @@ pub fn init(lookup: Lookup<'_>, application: &'static str) {
         "FATAL" => LevelFilter::ERROR,
         level => level.parse().unwrap_or(LevelFilter::INFO),
     });
-    let targets = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target(env!("CARGO_CRATE_NAME"), level)
-        .with_target(application, level);
+    let talkative = move |target: &str| is_within(target, env!("CARGO_CRATE_NAME")) || is_within(target, application);
+    let quiet = level.min(LevelFilter::WARN);
+    let filter = filter_fn(move |of| of.level() <= if talkative(of.target()) { &level } else { &quiet })
+        .with_max_level_hint(level);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let text = optional(lookup, "AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("text"));
     let layer = if text {
@@ -31,5 +31,21 @@ pub fn init(lookup: Lookup<'_>, application: &'static str) {
         layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     };
     // A second call is the caller's mistake and changes nothing.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+}
+
+/// Is the target this module, or one within it? A crate whose name only begins alike is another.
+fn is_within(target: &str, module: &str) -> bool {
+    target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_whose_name_begins_alike_is_another() {
+        assert!(is_within("lambda", "lambda") && is_within("lambda::x", "lambda"));
+        assert!(!is_within("lambda_runtime::layers", "lambda"));
+    }
 }

@@ -96,21 +96,18 @@ impl Metrics {
         for metric in Metric::ALL {
             describe_counter!(metric.name(), Unit::Count, "");
         }
-        describe_counter!("SecretRefresh", Unit::Count, "");
+        describe_counter!("SecretRefresh", Unit::Count, ""); // counted where secrets are kept
         describe_counter!("ColdStart", Unit::Count, "");
         describe_histogram!("DeliveryLatency", Unit::Milliseconds, "from the publication of an event to its answer");
         counter!("ColdStart").increment(1);
         Self { collector, refused: Mutex::default() }
     }
 
-    /// One event, how long after its publication it came to this, in milliseconds, and how often a secret was fetched.
-    pub(crate) fn event(&self, metric: Metric, latency_ms: Option<u64>, secret_refreshes: u64) {
+    /// One event, and how long after its publication it came to this, in milliseconds.
+    pub(crate) fn event(&self, metric: Metric, latency_ms: Option<u64>) {
         counter!(metric.name()).increment(1);
         if let Some(latency) = latency_ms {
             histogram!("DeliveryLatency").record(latency as f64);
-        }
-        if secret_refreshes > 0 {
-            counter!("SecretRefresh").increment(secret_refreshes);
         }
         self.tell();
     }

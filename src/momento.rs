@@ -58,9 +58,13 @@ impl Momento {
         Ok(Self(Arc::new(Clients { credentials, deadline, calls, topics: OnceLock::new() })))
     }
 
-    /// Opens the connection, so that the first call need not. A failure is left to that call.
-    pub async fn warm(&self) {
-        self.0.calls.warm().await;
+    /// A client that has connected, where that succeeded within `deadline`, so that the first call need not.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] where the key's endpoint cannot be used as a URL.
+    pub async fn connected(credentials: Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
+        let calls = Calls::connected(&credentials, deadline).await?;
+        Ok(Self(Arc::new(Clients { credentials, deadline, calls, topics: OnceLock::new() })))
     }
 
     /// Reads an item; `None` is a miss.

@@ -5,7 +5,10 @@ mod users;
 
 use std::error::Error;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures::FutureExt;
 
 use crate::config::ProcessingConfig;
 use crate::event::{Event, EventId};
@@ -25,6 +28,18 @@ pub(crate) struct Processor<R> {
     lease: Duration,
     users: Users,
     reaction: R,
+}
+
+/// What an attempt at an event is given beside it.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) id: EventId,
+    /// Of this attempt alone.
+    pub(crate) owner: &'a str,
+    /// In epoch milliseconds.
+    pub(crate) now: u64,
+    /// Has there been an attempt before, whatever the claim says?
+    pub(crate) attempted: bool,
 }
 
 /// What an attempt at an event came to.
@@ -71,7 +86,7 @@ impl From<Unprocessed> for Fault {
         match unprocessed {
             rejected @ Unprocessed::Rejected { .. } => Self::Rejected(rejected),
             Unprocessed::Failed(error) => {
-                let momento: Option<&momento::Error> = error.downcast_ref();
+                let momento = momento::Error::within(&*error);
                 if momento.is_some_and(momento::Error::may_still_happen) {
                     Self::Unknown(error)
                 } else {
@@ -143,10 +158,10 @@ impl<R: Reaction> Processor<R> {
         let _ = self.api_key.momento(now).await;
     }
 
-    /// Processes one event within `budget`. `owner` must be of this attempt alone; `now` in epoch milliseconds.
-    pub(crate) async fn process(&self, event: &Event, id: EventId, owner: &str, budget: Duration, now: u64) -> Attempt {
+    /// Processes one event within `budget`.
+    pub(crate) async fn process(&self, event: &Event, given: Given<'_>, budget: Duration) -> Attempt {
         let mut held = None;
-        let outcome = tokio::time::timeout(budget, self.attempt(event, id, owner, now, &mut held)).await;
+        let outcome = tokio::time::timeout(budget, self.attempt(event, given, &mut held)).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Fault::Unknown(OutOfTime.into())));
         if outcome.as_ref().is_err_and(is_unauthenticated) {
             self.api_key.doubt();
@@ -161,11 +176,10 @@ impl<R: Reaction> Processor<R> {
     async fn attempt(
         &self,
         event: &Event,
-        id: EventId,
-        owner: &str,
-        now: u64,
+        given: Given<'_>,
         held: &mut Option<(Claim, Momento)>,
     ) -> Result<Processed, Fault> {
+        let Given { id, owner, now, attempted } = given;
         let momento = self.api_key.momento(now).await?;
         // One round trip for both.
         let (claimed, user) =
@@ -175,16 +189,20 @@ impl<R: Reaction> Processor<R> {
             Claimed::Done => return Ok(Processed::Duplicate),
             Claimed::UnderWay(until) => return Err(Fault::UnderWay(until)),
         };
-        let takes_over = claim.takes_over;
+        let takes_over = attempted || claim.takes_over;
         *held = Some((claim, momento.clone()));
         let user = user?;
-        self.reaction.react(Incoming { event, id, user: user.as_ref(), momento: &momento, takes_over }).await?;
-        Ok(Processed::Done)
+        let incoming = Incoming { event, id, user: user.as_ref(), momento: &momento, takes_over };
+        // A panic in an application must not take the event with it.
+        match AssertUnwindSafe(self.reaction.react(incoming)).catch_unwind().await {
+            Ok(reacted) => reacted.map(|()| Processed::Done).map_err(Fault::from),
+            Err(_) => Err(Fault::Unknown("the reaction panicked".into())),
+        }
     }
 }
 
 /// Did Momento refuse our key?
 fn is_unauthenticated(fault: &Fault) -> bool {
     let (Fault::Failed(error) | Fault::Unknown(error)) = fault else { return false };
-    error.downcast_ref().is_some_and(momento::Error::is_unauthenticated)
+    momento::Error::within(&**error).is_some_and(momento::Error::is_unauthenticated)
 }

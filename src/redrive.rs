@@ -15,13 +15,15 @@ use crate::config::RedriveConfig;
 use crate::event::{self, Malformed};
 use crate::metrics::{Metric, Metrics};
 use crate::park::{Parked, Queue};
-use crate::processing::{Fault, Processed, Processor};
+use crate::processing::{Fault, Given, Processed, Processor};
 use crate::reaction::Reaction;
 use crate::secrets::SecretsManager;
 use crate::signature::Verified;
 
-/// How long one record may take: ten of them end well within the function's minute.
+/// How long the processing of one record may take.
 const BUDGET: Duration = Duration::from_millis(4_000);
+/// A record is not begun with less of the function's minute left: its budget, the settling and the calls to SQS.
+const ENOUGH_MS: u64 = 9_000;
 /// The pause after the first attempt; it doubles with each further one, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// With it, 30 attempts last for more than six hours: the outage that is survived.
@@ -65,9 +67,11 @@ impl<R: Reaction> Redrive<R> {
     /// Takes up the records of a batch, one after the other: Momento's limits are on calls a second, and nobody waits.
     async fn batch(&self, invocation: LambdaEvent<SqsEvent>) -> SqsBatchResponse {
         let mut response = SqsBatchResponse::default();
+        let deadline = clock::plausible_deadline(invocation.context.deadline, clock::now());
         for (number, record) in invocation.payload.records.iter().enumerate() {
             let owner = format!("{}/{number}", invocation.context.request_id);
-            if !self.record(record, &owner).await {
+            let in_time = clock::now() + ENOUGH_MS < deadline;
+            if !in_time || !self.record(record, &owner).await {
                 let mut failure = BatchItemFailure::default();
                 failure.item_identifier = record.message_id.clone().unwrap_or_default();
                 response.batch_item_failures.push(failure);
@@ -86,7 +90,8 @@ impl<R: Reaction> Redrive<R> {
             Err(fault) => return self.bury(record, &Dead::Malformed(fault)).await,
         };
         let (id, now) = (event.id(), clock::now());
-        let attempt = self.processor.process(&event, id, owner, BUDGET, now).await;
+        let given = Given { id, owner, now, attempted: true }; // by whoever parked it, even where its claim has ended
+        let attempt = self.processor.process(&event, given, BUDGET).await;
         if let Some(settlement) = attempt.settlement {
             settlement.settle().await;
         }
@@ -95,7 +100,7 @@ impl<R: Reaction> Redrive<R> {
         match attempt.outcome {
             Ok(processed) => {
                 let metric = if processed == Processed::Done { Metric::Accepted } else { Metric::Duplicate };
-                self.metrics.event(metric, Some(clock::now().saturating_sub(event.event_timestamp)), 0);
+                self.metrics.event(metric, Some(clock::now().saturating_sub(event.event_timestamp)));
                 true
             }
             Err(Fault::Rejected(_)) => self.bury(record, &Dead::Rejected).await,
@@ -103,12 +108,10 @@ impl<R: Reaction> Redrive<R> {
                 self.postpone(record, Duration::from_millis(until.saturating_sub(now))).await;
                 false
             }
-            Err(Fault::Failed(_)) => {
-                self.postpone(record, Duration::ZERO).await;
-                false
-            }
-            Err(Fault::Unknown(_)) => {
-                self.postpone(record, self.processor.lease()).await;
+            Err(fault) => {
+                self.metrics.event(Metric::Failed, None);
+                let least = if matches!(fault, Fault::Unknown(_)) { self.processor.lease() } else { Duration::ZERO };
+                self.postpone(record, least).await;
                 false
             }
         }
@@ -116,10 +119,10 @@ impl<R: Reaction> Redrive<R> {
 
     /// Moves a record to the dead letters; `false` when it could not be, and stays where it is.
     async fn bury(&self, record: &SqsMessage, dead: &Dead) -> bool {
-        let reason = match dead {
-            Dead::NotParked => "not a parked event".to_owned(),
-            Dead::Malformed(fault) => fault.to_string(),
-            Dead::Rejected => "the application can never accept it".to_owned(),
+        let (metric, reason) = match dead {
+            Dead::NotParked => (Metric::Malformed, "not a parked event".to_owned()),
+            Dead::Malformed(fault) => (Metric::Malformed, fault.to_string()),
+            Dead::Rejected => (Metric::Rejected, "the application can never accept it".to_owned()),
         };
         let body = record.body.clone().unwrap_or_default();
         match self.dead_letters.send(body, Duration::ZERO).await {
@@ -130,13 +133,12 @@ impl<R: Reaction> Redrive<R> {
                 return false;
             }
         }
-        self.metrics.event(Metric::Rejected, None, 0);
+        self.metrics.event(metric, None);
         true
     }
 
     /// Lets a record come back when its fault may have passed, and not before `least`.
     async fn postpone(&self, record: &SqsMessage, least: Duration) {
-        self.metrics.event(Metric::Failed, None, 0);
         let Some(receipt) = &record.receipt_handle else { return };
         let delay = pause(receives(record)).max(least);
         if let Err(error) = self.queue.postpone(receipt, delay).await {

@@ -42,6 +42,16 @@ pub enum SecretsError {
     /// A fetch failed just now; the next is tried in a moment.
     #[error("the last attempt to read the secret failed a moment ago")]
     Paused,
+    /// There was no answer in the time that an event can wait.
+    #[error("no answer in time")]
+    Late,
+}
+
+impl SecretsError {
+    /// Is there no such secret, or no such version?
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Unreadable { reason, .. } if reason == "ResourceNotFoundException")
+    }
 }
 
 /// The service. Cheap to clone.
@@ -142,30 +152,26 @@ impl SigningSecret {
             return Ok(verified);
         }
         // Perhaps signed with a version that we have not seen. Forgeries come here too: `renew` bounds how often.
-        let renewed = self.kept.renew(&versions, now, || self.fetch(true)).await.ok_or(Unverified::WrongSignature)?;
+        let renewed = self.kept.renew(&versions, now, || self.fetch(Some(versions.clone()))).await;
+        let renewed = renewed.map_err(Unverified::NoSecret)?;
         renewed.verify(signature, body, self.overlap_ms, now).ok_or(Unverified::WrongSignature)
     }
 
-    /// How often the secret has been fetched since this was last asked.
-    pub fn take_refreshes(&self) -> u64 {
-        self.kept.take_fetches()
-    }
-
     async fn versions(&self, now: u64) -> Result<Arc<Versions>, Arc<SecretsError>> {
-        self.kept.get(now, |held| self.fetch(held.is_some())).await
+        self.kept.get(now, |held| self.fetch(held)).await
     }
 
     /// The start fetches the current version alone; the previous one comes with the first refresh.
-    async fn fetch(&self, with_previous: bool) -> Result<Versions, SecretsError> {
+    async fn fetch(&self, held: Option<Arc<Versions>>) -> Result<Versions, SecretsError> {
         let previous = async {
-            if !with_previous {
-                return None;
+            match (self.manager.fetch(&self.name, Stage::Previous).await, held.as_ref()?) {
+                (Ok(version), _) => Secret::new(version.value.expose_secret()).ok(),
+                (Err(error), _) if error.is_not_found() => None, // before the first rotation
+                (Err(_), held) => held.previous.clone(),
             }
-            // There is none before the first rotation, and without it the current one still serves.
-            let version = self.manager.fetch(&self.name, Stage::Previous).await.ok()?;
-            Secret::new(version.value.expose_secret()).ok()
         };
-        let (current, previous) = tokio::join!(self.manager.fetch(&self.name, Stage::Current), previous);
+        let current = self.manager.fetch(&self.name, Stage::Current);
+        let (current, previous) = if held.is_some() { tokio::join!(current, previous) } else { (current.await, None) };
         let current = current?;
         Ok(Versions { rotated: current.created, current: Secret::new(current.value.expose_secret())?, previous })
     }
@@ -216,7 +222,7 @@ impl ApiKey {
 
     /// Momento refused the key: the next call fetches it again, within bounds.
     pub fn doubt(&self) {
-        self.kept.expire();
+        self.kept.doubt();
     }
 
     async fn fetch(&self, held: Option<Arc<Keyed>>) -> Result<Keyed, SecretsError> {
@@ -224,8 +230,7 @@ impl ApiKey {
         if let Some(held) = held.filter(|held| held.key.expose_secret() == key.expose_secret()) {
             return Ok(Keyed { key, momento: held.momento.clone() }); // and the connections stay open
         }
-        let momento = Momento::new(Credentials::parse(&key, &self.config)?, self.deadline)?;
-        momento.warm().await;
+        let momento = Momento::connected(Credentials::parse(&key, &self.config)?, self.deadline).await?;
         Ok(Keyed { key, momento })
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task;
+use std::time::Duration;
 
 use lambda_runtime::tower::Layer;
 use lambda_runtime::{Context, Error, LambdaInvocation, Service};
@@ -17,13 +18,15 @@ use crate::event::{Event, EventId};
 use crate::metrics::Metrics;
 use crate::processing::Settlement;
 
+/// How long before its deadline a function leaves off, so that it is not killed over the last of its work.
+const MARGIN: Duration = Duration::from_millis(100);
+
 /// What an invocation leaves to be done. Dropping it instead leaves the claim held until its lease ends.
 #[must_use = "an event that is not settled is processed again when its lease ends"]
 pub struct Aftermath {
     trace: Trace,
     answer: Result<Answer, Refusal>,
     answered: u64,
-    refreshes: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -33,6 +36,8 @@ pub(super) struct Trace {
     pub(super) started: u64,
     pub(super) request_id: String,
     pub(super) settlement: Option<Settlement>,
+    /// When Lambda ends the function, in epoch milliseconds.
+    deadline: u64,
     trace_id: Option<String>,
     event: Option<Traced>,
 }
@@ -48,7 +53,8 @@ struct Traced {
 impl Trace {
     pub(super) fn begin(started: u64, context: &Context) -> Self {
         let (request_id, trace_id) = (context.request_id.clone(), context.xray_trace_id.clone());
-        Self { started, request_id, settlement: None, trace_id, event: None }
+        let deadline = clock::plausible_deadline(context.deadline, started);
+        Self { started, request_id, settlement: None, deadline, trace_id, event: None }
     }
 
     pub(super) fn follow(&mut self, event: &Event) -> EventId {
@@ -63,23 +69,31 @@ impl Trace {
         id
     }
 
-    pub(super) fn end(self, answer: Result<Answer, Refusal>, refreshes: u64, metrics: Arc<Metrics>) -> Aftermath {
-        Aftermath { trace: self, answer, answered: clock::now(), refreshes, metrics }
+    /// How long this invocation may still take.
+    pub(super) fn time_left(&self, now: u64) -> Duration {
+        Duration::from_millis(self.deadline.saturating_sub(now)).saturating_sub(MARGIN)
+    }
+
+    pub(super) fn end(self, answer: Result<Answer, Refusal>, metrics: Arc<Metrics>) -> Aftermath {
+        Aftermath { trace: self, answer, answered: clock::now(), metrics }
     }
 }
 
 impl Aftermath {
     /// Does it.
     pub async fn finish(mut self) {
-        if let Some(settlement) = self.trace.settlement.take() {
-            settlement.settle().await;
-        }
         let summary = Summary::from(&self.answer);
         if summary.of_a_stranger {
             self.metrics.refused(summary.metric, summary.cause.as_deref().unwrap_or_default());
         } else {
             let latency = self.log(&summary);
-            self.metrics.event(summary.metric, latency, self.refreshes);
+            self.metrics.event(summary.metric, latency);
+        }
+        if let Some(settlement) = self.trace.settlement.take() {
+            let settled = tokio::time::timeout(self.trace.time_left(clock::now()), settlement.settle()).await;
+            if settled.is_err() {
+                tracing::warn!("claim not settled in time: its lease ends by itself");
+            }
         }
     }
 

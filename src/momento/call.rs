@@ -41,7 +41,12 @@ impl Error {
     /// May the call still have its effect, now or later? It may where no answer came in time; where there was an answer,
     /// or the connection broke, what will happen has happened.
     pub fn may_still_happen(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Failed { code: Code::DeadlineExceeded, .. })
+        matches!(self, Self::TimedOut { .. })
+    }
+
+    /// The error of a call to Momento that another error was caused by, or is.
+    pub fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        causes(Some(error)).find_map(|error| error.downcast_ref())
     }
 
     /// Is the key refused, rather than the call?
@@ -49,6 +54,9 @@ impl Error {
         matches!(self, Self::Failed { code: Code::Unauthenticated, .. })
     }
 }
+
+/// The largest answer, in bytes: a hundred entries of a list at 64 KiB each, and as much again.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The way to Momento: one HTTP/2 connection, opened with the first call, and again when it has broken.
 pub(super) struct Calls {
@@ -58,32 +66,32 @@ pub(super) struct Calls {
 }
 
 impl Calls {
+    /// Does not connect: the first call does.
     pub(super) fn new(credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
-        let url = credentials.cache_url();
-        let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| CredentialsError::Unreadable)?;
-        if url.starts_with("https://") {
-            let tls = ClientTlsConfig::new().with_webpki_roots();
-            endpoint = endpoint.tls_config(tls).map_err(|_| CredentialsError::Unreadable)?;
-        }
+        Self::over(endpoint(credentials, deadline)?.connect_lazy(), credentials, deadline)
+    }
+
+    /// Connects where that succeeds in time, so that the first call need not.
+    pub(super) async fn connected(credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
+        let endpoint = endpoint(credentials, deadline)?;
+        let connected = tokio::time::timeout(deadline, endpoint.connect()).await;
+        let channel = if let Ok(Ok(channel)) = connected { channel } else { endpoint.connect_lazy() };
+        Self::over(channel, credentials, deadline)
+    }
+
+    fn over(channel: Channel, credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
         let mut authorization: MetadataValue<Ascii> =
             credentials.auth_token().parse().map_err(|_| CredentialsError::Unreadable)?;
         authorization.set_sensitive(true);
-        Ok(Self { channel: endpoint.connect_timeout(deadline).connect_lazy(), authorization, deadline })
+        Ok(Self { channel, authorization, deadline })
     }
 
     pub(super) fn cache(&self) -> ScsClient<Channel> {
-        ScsClient::new(self.channel.clone())
+        ScsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn topics(&self) -> PubsubClient<Channel> {
         PubsubClient::new(self.channel.clone())
-    }
-
-    pub(super) async fn warm(&self) {
-        use tonic::client::GrpcService;
-        let mut channel = self.channel.clone();
-        let ready = std::future::poll_fn(|context| GrpcService::<tonic::body::Body>::poll_ready(&mut channel, context));
-        let _ = tokio::time::timeout(self.deadline, ready).await;
     }
 
     /// A request as Momento wants it. The service gives up on it when we do.
@@ -126,15 +134,42 @@ impl Calls {
     }
 
     fn outcome<T>(&self, call: &'static str, answer: Option<Result<Response<T>, Status>>) -> Result<T, Error> {
-        let answer = answer.ok_or(Error::TimedOut { call, deadline: self.deadline })?;
-        let code = |status: Status| if is_broken(&status) { Code::Unavailable } else { status.code() };
-        answer.map(Response::into_inner).map_err(|status| Error::Failed { call, code: code(status) })
+        match answer {
+            Some(Ok(answer)) => Ok(answer.into_inner()),
+            Some(Err(status)) if is_broken(&status) => Err(Error::Failed { call, code: Code::Unavailable }),
+            Some(Err(status)) if !is_late(&status) => Err(Error::Failed { call, code: status.code() }),
+            _ => Err(Error::TimedOut { call, deadline: self.deadline }),
+        }
     }
+}
+
+fn endpoint(credentials: &Credentials, deadline: Duration) -> Result<Endpoint, CredentialsError> {
+    let url = credentials.cache_url();
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| CredentialsError::Unreadable)?;
+    let endpoint = endpoint.connect_timeout(deadline);
+    if !url.starts_with("https://") {
+        return Ok(endpoint);
+    }
+    endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(|_| CredentialsError::Unreadable)
 }
 
 /// Did the connection break, rather than the service answer? Only what happens on this side has a source.
 fn is_broken(status: &Status) -> bool {
-    status.source().is_some()
+    status.source().is_some() && !is_late(status)
+}
+
+/// Was there no answer in time? tonic keeps the same deadline as we do, and may be the first to notice.
+fn is_late(status: &Status) -> bool {
+    status.code() == Code::DeadlineExceeded || causes(status.source()).any(|error| error.is::<tonic::TimeoutExpired>())
+}
+
+fn causes<'a>(
+    error: Option<&'a (dyn std::error::Error + 'static)>,
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error, |error| {
+        let error: &'a (dyn std::error::Error + 'static) = *error;
+        error.source()
+    })
 }
 
 /// A call of the SDK's, within bounds.

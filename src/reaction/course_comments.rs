@@ -94,6 +94,9 @@ impl Reaction for CourseComments {
     }
 }
 
+/// How many of the newest entries are looked at for one that an earlier attempt may have pushed: what that costs is bounded.
+const LOOKED_AT: u32 = 100;
+
 /// The comments of one course.
 struct Entries<'a> {
     momento: &'a Momento,
@@ -113,7 +116,7 @@ impl Entries<'_> {
         struct Known {
             id: String,
         }
-        let newest = self.momento.list_newest(self.cache, self.list, self.bounds.newest).await?;
+        let newest = self.momento.list_newest(self.cache, self.list, self.bounds.newest.min(LOOKED_AT)).await?;
         Ok(newest.iter().any(|entry| serde_json::from_slice(entry).is_ok_and(|known: Known| known.id == id)))
     }
 }
