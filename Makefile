@@ -11,9 +11,14 @@ SHELL := bash
 PYTHON := .tools/python
 NODE_MODULES := infra/node_modules/.installed
 export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
+# What is built and deployed: by default for this machine's processor, but `make deploy` deploys to arm64.
+ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
+TARGET = $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
+BINARIES ?= handler redrive publisher
 export LOCAL_PORT ?= 8080
 export HANDLER_PORT ?= 9000
 export QUEUE_PORT ?= 9324
+export DEPLOY_OPTIONS
 export SEED ?= infra/dev/seed.toml
 
 .PHONY: help
@@ -49,10 +54,14 @@ unit: tools
 lean: ## Check that the deployed handler carries nothing of the other binaries
 	infra/dev/lean
 
+# For Amazon Linux 2023, whose glibc is 2.34, whatever this machine's is: that takes zig as the linker. Each binary is built
+# with its own feature alone.
 .PHONY: build
-build: tools ## The lean release artifacts that are deployed, in target/lambda/
-	cargo lambda build --locked --release --compiler cargo --no-default-features --features handler --bin handler
-	cargo lambda build --locked --release --compiler cargo --no-default-features --features publisher --bin publisher
+build: tools $(PYTHON)/.zig ## The release artifacts that are deployed, in target/lambda/: make build ARCHITECTURE=arm64|x86_64
+	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)
+	for binary in $(BINARIES); do \
+	  cargo lambda build --locked --release --target $(TARGET).2.34 --no-default-features --features $$binary --bin $$binary; \
+	done
 	@ls -l target/lambda/*/bootstrap
 
 .PHONY: infra-test
@@ -65,14 +74,16 @@ synth: $(NODE_MODULES) ## Write the CloudFormation template to infra/cdk.out; ne
 	@echo "the template is infra/cdk.out/momento-webhook.template.json"
 
 .PHONY: deploy
-deploy: $(NODE_MODULES) ## Deploy everything with the CDK: make deploy CDK_OPTIONS='-c feedTopic=comment-feed'
+deploy: ARCHITECTURE := $(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
+deploy: $(NODE_MODULES) ## Build and deploy everything with the CDK: make deploy CDK_OPTIONS='-c feedTopic=comment-feed'
 	@infra/dev/prerequisites deploy
-	cd infra && npm run --silent deploy -- $(CDK_OPTIONS)
+	$(MAKE) build ARCHITECTURE=$(ARCHITECTURE)
+	cd infra && npm run --silent deploy -- -c architecture=$(ARCHITECTURE) $(CDK_OPTIONS)
 
 .PHONY: deploy-function
-deploy-function: tools ## Deploy the handler's code alone, with `cargo lambda deploy`
+deploy-function: tools ## Deploy the handler's code alone: make deploy-function FUNCTION=name [DEPLOY_OPTIONS=--dry]
 	@infra/dev/prerequisites deploy-function
-	cargo lambda deploy --binary-name handler $(DEPLOY_OPTIONS)
+	cargo lambda deploy --binary-name handler $(DEPLOY_OPTIONS) $(FUNCTION)
 
 .PHONY: smoke
 smoke: tools ## Post a signed, harmless event to a deployed handler: make smoke URL=… SIGNING_SECRET_NAME=…
@@ -85,6 +96,12 @@ $(PYTHON)/.installed: infra/dev/requirements.txt
 	@echo "installing cargo-lambda and moto into $(PYTHON) ..." >&2
 	@python3 -m venv $(PYTHON) >&2
 	@$(PYTHON)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< >&2
+	@touch $@
+
+$(PYTHON)/.zig: $(PYTHON)/.installed
+	@echo "installing zig into $(PYTHON) ..." >&2
+	@$(PYTHON)/bin/pip install --quiet --disable-pip-version-check --no-deps ziglang==0.15.2 >&2
+	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python3" -m ziglang "$$@"\n' > $(PYTHON)/bin/zig && chmod +x $(PYTHON)/bin/zig
 	@touch $@
 
 $(NODE_MODULES): infra/package-lock.json
