@@ -46,6 +46,9 @@ enum Command {
         /// How many the handler may take, in millions. More is a failure.
         #[arg(long, value_name = "MILLIONS")]
         budget: Option<f64>,
+        /// Feed it this many events first, for a profile of the warm path in target/bench/.
+        #[arg(long, value_name = "COUNT", default_value_t = 0, conflicts_with = "budget")]
+        events: usize,
     },
 }
 
@@ -84,7 +87,7 @@ impl Plan {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
-        Some(Command::Startup { budget }) => startup::check(budget).await,
+        Some(Command::Startup { budget, events }) => startup::check(budget, events).await,
         None => bench(if args.quick { Plan::QUICK } else { Plan::FULL }).await.map(|()| true),
     };
     match done {
@@ -112,7 +115,7 @@ async fn bench(plan: Plan) -> Result<()> {
     eprintln!("the throughput of `local` ...");
     results.local = services::throughput(&local, plan.throughput).await?;
     eprintln!("start-up instructions ...");
-    results.startup = startup::measure().await?;
+    results.startup = startup::measure(0).await?;
     results.criterion = report::criterion();
 
     print!("{}", results.table());

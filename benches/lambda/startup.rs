@@ -8,6 +8,7 @@ use momento_webhook::local::{self, Config, Seed};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::event::Events;
 use crate::function::{Function, Subject};
 use crate::{output, services};
 
@@ -19,10 +20,11 @@ pub(crate) struct Instructions {
 }
 
 /// Is the handler within its budget, in millions of instructions?
-pub(crate) async fn check(budget: Option<f64>) -> Result<bool> {
-    let Some(counted) = measure().await? else { bail!("valgrind is not there: install it") };
+pub(crate) async fn check(budget: Option<f64>, events: usize) -> Result<bool> {
+    let Some(counted) = measure(events).await? else { bail!("valgrind is not there: install it") };
     let millions = |instructions| instructions as f64 / 1e6;
-    println!("start-up: {:.2} million instructions", millions(counted.handler));
+    let what = if events == 0 { "start-up".to_owned() } else { format!("start-up and {events} events") };
+    println!("{what}: {:.2} million instructions", millions(counted.handler));
     println!("a bare function: {:.2} million", millions(counted.bare));
     let Some(budget) = budget else { return Ok(true) };
     let within = millions(counted.handler) <= budget;
@@ -32,15 +34,15 @@ pub(crate) async fn check(budget: Option<f64>) -> Result<bool> {
     Ok(within)
 }
 
-/// `None` where there is no valgrind.
-pub(crate) async fn measure() -> Result<Option<Instructions>> {
+/// Also counts this many events. `None` where there is no valgrind.
+pub(crate) async fn measure(events: usize) -> Result<Option<Instructions>> {
     let valgrind = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if valgrind.is_err() {
         return Ok(None);
     }
     let url = local().await?;
-    let handler = count(Subject::handler()?, &url).await?;
-    let bare = count(Subject::bare()?, &url).await?;
+    let handler = count(Subject::handler()?, &url, events).await?;
+    let bare = count(Subject::bare()?, &url, events).await?;
     Ok(Some(Instructions { handler, bare }))
 }
 
@@ -55,13 +57,17 @@ async fn local() -> Result<String> {
     Ok(url)
 }
 
-async fn count(subject: Subject, local: &str) -> Result<u64> {
+async fn count(subject: Subject, local: &str, events: usize) -> Result<u64> {
     let profile = output(&format!("startup.{}.callgrind", subject.name))?;
     let mut file = std::ffi::OsString::from("--callgrind-out-file=");
     file.push(&profile);
     let subject = subject.under("valgrind", vec!["--tool=callgrind".into(), file.into()]);
     let mut function = Function::start(&subject, local).await?;
     function.ready().await?;
+    let mut deliveries = Events::new()?;
+    for _ in 0..events {
+        function.invoke(deliveries.delivery()).await?;
+    }
     function.end().await?;
     let profile = fs::read_to_string(&profile).context("valgrind has left no profile")?;
     let total = profile.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
