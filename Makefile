@@ -15,6 +15,7 @@ export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
 ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
 TARGET = $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
 BINARIES ?= handler redrive publisher
+STARTUP_BUDGET ?= 5
 export LOCAL_PORT ?= 8080
 export HANDLER_PORT ?= 9000
 export QUEUE_PORT ?= 9324
@@ -53,6 +54,30 @@ unit: tools
 .PHONY: lean
 lean: ## Check that the deployed handler carries nothing of the other binaries
 	infra/dev/lean
+
+BENCH_JS := benches/javascript/node_modules/.installed
+BENCH := cargo bench --locked --no-default-features --features local
+
+.PHONY: bench
+bench: bench-subjects ## The benchmarks, as a table; BENCH_OPTIONS=--quick takes a minute
+	$(BENCH) --bench micro
+	$(BENCH) --bench lambda -- $(BENCH_OPTIONS)
+
+.PHONY: bench-startup
+bench-startup: bench-subjects ## Count the instructions of the handler's start, and hold them to a budget, in millions
+	$(BENCH) --bench lambda -- startup --budget $(STARTUP_BUDGET)
+
+.PHONY: bench-subjects
+bench-subjects: $(BENCH_JS)
+	cargo build --release --locked --no-default-features --features handler --bin handler
+	cargo build --release --locked --no-default-features --features local --bin local
+	cargo build --release --locked --no-default-features --example bare
+
+# The official runtime client builds a native addon, for which it needs CMake.
+$(BENCH_JS): benches/javascript/package-lock.json benches/javascript/requirements.txt
+	@python3 -m venv .tools/javascript && .tools/javascript/bin/pip install --quiet -r benches/javascript/requirements.txt
+	@cd benches/javascript && export PATH=$(CURDIR)/.tools/javascript/bin:$$PATH && npm ci --silent --ignore-scripts && npm rebuild --silent aws-lambda-ric
+	@touch $@
 
 # For Amazon Linux 2023, whose glibc is 2.34, whatever this machine's is: that takes zig as the linker. Each binary is built
 # with its own feature alone.
