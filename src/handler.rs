@@ -80,7 +80,8 @@ pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), l
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    lambda_runtime::Runtime::new(service).layer(after_response).run_concurrent().await
+    // In a task of its own: within `block_on` each wake-up would cost the system call that wakes a parked thread.
+    tokio::spawn(lambda_runtime::Runtime::new(service).layer(after_response).run_concurrent()).await?
 }
 
 impl<R: Reaction> Handler<R> {

@@ -6,15 +6,15 @@
 use std::fmt;
 
 use hmac::{KeyInit, Mac, SimpleHmac};
-use secrecy::{ExposeSecret, SecretString};
 use sha3::Sha3_256;
 
 /// The header that carries the signature.
 pub const HEADER: &str = "momento-signature";
 
-/// A signing secret. Never printed: `Debug` is redacted.
+/// A signing secret, as the state of a hash that has been keyed with it: keying takes as long as hashing a small body.
+/// Never printed: `Debug` is redacted.
 #[derive(Clone)]
-pub struct Secret(SecretString);
+pub struct Secret(SimpleHmac<Sha3_256>); // `Hmac` does not accept SHA-3
 
 /// The signing secret is empty, and whoever knows that can sign.
 #[derive(Debug, thiserror::Error)]
@@ -26,16 +26,16 @@ impl Secret {
     ///
     /// # Errors
     /// [`EmptySecret`], since an empty key would let anyone sign.
-    pub fn new(secret: impl Into<String>) -> Result<Self, EmptySecret> {
-        let secret = secret.into();
-        if secret.is_empty() { Err(EmptySecret) } else { Ok(Self(secret.into())) }
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+        let secret = secret.as_ref();
+        if secret.is_empty() {
+            return Err(EmptySecret);
+        }
+        SimpleHmac::new_from_slice(secret).map(Self).map_err(|_| EmptySecret) // it takes a key of any other length
     }
 
     fn mac(&self, body: &[u8]) -> SimpleHmac<Sha3_256> {
-        // `Hmac` would keep the padded key between calls, but does not accept SHA-3; `SimpleHmac` does.
-        #[allow(clippy::expect_used, reason = "HMAC takes a key of any length")]
-        let mut mac = SimpleHmac::<Sha3_256>::new_from_slice(self.0.expose_secret().as_bytes())
-            .expect("HMAC takes a key of any length");
+        let mut mac = self.0.clone();
         mac.update(body);
         mac
     }
