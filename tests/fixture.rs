@@ -28,6 +28,12 @@ pub(crate) const SIGNING_SECRET: &str = "a signing secret for tests";
 pub(crate) const API_KEY_SECRET: &str = "momento-api-key";
 pub(crate) const SIGNING_SECRET_NAME: &str = "momento-signing-secret";
 
+/// A size that fits in `make test`, or the full one where `FULL=1` is set.
+#[allow(clippy::disallowed_methods, reason = "how much is tested is the business of whoever runs the tests")]
+pub(crate) fn scale<T>(small: T, full: T) -> T {
+    if std::env::var("FULL").is_ok_and(|full| full == "1") { full } else { small }
+}
+
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }

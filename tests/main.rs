@@ -8,3 +8,4 @@ mod stack; // the servers that the tests start
 mod handler; // every answer of the handler, and what it leaves behind
 mod lambda; // our binaries as Lambda functions
 mod local; // the development server, driven by the official SDKs
+mod relay; // from topics to webhooks: nothing lost, whatever happens on the way

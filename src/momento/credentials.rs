@@ -68,6 +68,18 @@ impl Credentials {
     pub fn provider(&self) -> CredentialProvider {
         self.0.clone()
     }
+
+    /// Where the cache service is, topics among it: for a channel of one's own.
+    pub fn cache_url(&self) -> String {
+        // The SDK shows the address of the HTTP service alone, which stands beside that of gRPC.
+        let http = self.0.cache_http_endpoint();
+        http.strip_prefix("https://api.cache.").map_or_else(|| http.to_owned(), |host| format!("https://cache.{host}"))
+    }
+
+    /// What goes into `authorization`, as it is.
+    pub fn token(&self) -> SecretString {
+        self.0.auth_token().into()
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -87,7 +99,8 @@ mod tests {
     fn parse(key: &str, variables: &[(&str, &str)]) -> Result<String, CredentialsError> {
         let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         let config = MomentoConfig::from_lookup(&lookup).unwrap();
-        Credentials::parse(&key.to_owned().into(), &config).map(|credentials| format!("{}", credentials.provider()))
+        Credentials::parse(&key.to_owned().into(), &config)
+            .map(|credentials| format!("{} {},", credentials.provider(), credentials.cache_url()))
     }
 
     #[test]
@@ -104,7 +117,9 @@ mod tests {
             (V2.to_owned(), &[("MOMENTO_ENDPOINT_URL", "https://127.0.0.1:1")], "https://127.0.0.1:1,"),
         ] {
             let provider = parse(&key, variables);
-            assert!(provider.as_ref().is_ok_and(|p| p.contains(endpoint)), "{provider:?} {endpoint}");
+            assert!(provider.as_ref().is_ok_and(|p| p.matches(endpoint).count() > 1), "{provider:?} {endpoint}");
+            let channel = format!(" {},", endpoint.trim_end_matches(','));
+            assert!(provider.as_ref().is_ok_and(|p| p.ends_with(&channel)), "{provider:?} {channel}");
         }
     }
 
