@@ -78,6 +78,7 @@ pub(crate) enum Outcome {
     Refused {
         status: u16,
         /// How long the receiver asks us to wait.
+        #[cfg_attr(not(feature = "relay"), allow(dead_code, reason = "`local` does not try again"))]
         retry_after: Option<Duration>,
     },
     /// No answer within the deadline.

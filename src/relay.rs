@@ -3,7 +3,7 @@
 //! `config` says what to do. `account` keeps the connections to Momento. A message is taken from its topic by `subscribe`,
 //! which follows the topic with a `cursor`; gets its time of receipt, from `receipts` where the journal is not enough; and
 //! is accepted into the `journal`. From there each route's `destination` reads it into its `window`, attempts it through
-//! [`crate::delivery`], learns its `fate`, leaves the destination alone when its `breaker` says so, and settles it in the
+//! `delivery`, learns its `fate`, leaves the destination alone when its `breaker` says so, and settles it in the
 //! journal: delivered, to be tried again, or a dead letter (`letters`). `lease` and `marks` are for two relays, and for one
 //! without a disk. `health`, `metrics` and `http` tell how it goes.
 
@@ -216,9 +216,7 @@ impl Relay {
         let (was_active, journal) = (*active.borrow(), journal.clone());
         let handing_over = async {
             if config.is_paired() && was_active {
-                let mut committed = journal.committed();
-                committed.mark_unchanged();
-                let _ = tokio::time::timeout(Duration::from_millis(200), committed.changed()).await;
+                journal.flush().await;
                 let _ = marks.lock().await.tell().await;
                 last.release().await;
             }

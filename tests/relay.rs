@@ -3,6 +3,7 @@
 mod receiver; // a destination that answers as told
 mod topic; // a topic that does as told
 
+mod command; // `relay check`, and what a person at a terminal is told
 mod delivering; // what is sent, and when it is sent again
 mod letters; // dead letters, with the command line
 mod pair; // two relays, and one without a disk

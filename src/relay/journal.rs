@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::cursor::Place;
 use super::health::Health;
@@ -156,6 +156,13 @@ impl Journal {
     /// Hands over what became of something that was accepted.
     pub(crate) async fn settle(&self, write: Write) {
         let _ = self.settles.send(write).await;
+    }
+
+    /// Waits until everything that was handed over before, to be settled, is on disk.
+    pub(crate) async fn flush(&self) {
+        let done = Arc::<Notify>::default();
+        self.settle(Write::Flush(Arc::clone(&done))).await;
+        done.notified().await;
     }
 
     /// Changes with every commit, and so whenever there may be something new to read.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::account::Accounts;
+use super::account::{Account, Accounts};
 use super::health::Health;
 use super::marks::Marks;
 use crate::momento::Error;
@@ -37,7 +37,8 @@ impl Lease {
         let mut held_until = None::<Instant>;
         loop {
             let before = Instant::now();
-            match self.hold(held_until.is_some()).await {
+            // No call may outlast the pace, or the lease could run out in the middle of one.
+            match tokio::time::timeout(pace, self.hold(held_until.is_some())).await.unwrap_or(Err(None)) {
                 Ok(true) => {
                     self.health.clear("lease");
                     if held_until.replace(before + self.length - pace).is_none() {
@@ -53,7 +54,10 @@ impl Lease {
                         active.send_replace(false);
                     }
                 }
-                Err(error) => self.health.set("lease", format!("the lease cannot be had or renewed: {error}")),
+                Err(error) => {
+                    let reason = error.map_or_else(|| "no answer in time".into(), |error| error.to_string());
+                    self.health.set("lease", format!("the lease cannot be had or renewed: {reason}"));
+                }
             }
             let next = before + pace;
             tokio::time::sleep_until(held_until.map_or(next, |until| until.min(next))).await;
@@ -72,9 +76,13 @@ impl Lease {
         }
     }
 
-    async fn hold(&mut self, held: bool) -> Result<bool, Error> {
-        let momento = tokio::time::timeout(self.length / TRIES, self.accounts.get()).await;
-        let Ok(account) = momento else { return Ok(held) }; // no key: the account is what is not ready
+    /// Do we hold the lease now? `None` is a call that did not come to an end.
+    async fn hold(&mut self, held: bool) -> Result<bool, Option<Error>> {
+        let account = self.accounts.get().await;
+        self.try_hold(&account, held).await.map_err(Some)
+    }
+
+    async fn try_hold(&self, account: &Account, held: bool) -> Result<bool, Error> {
         let (cache, key, owner) = (self.cache.as_str(), self.key.as_str(), self.owner.as_str());
         if held {
             return account.momento.set_if_equal(cache, key, owner, owner.as_bytes(), self.length).await;

@@ -113,6 +113,7 @@ impl Marks {
                 self.journal.settle(Write::Ceded { route: mark.route, to }).await;
             }
         }
+        self.journal.flush().await; // before anybody reads what is left
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use momento_webhook::event::Event;
 
 use super::receiver::{receiver, status_only};
 use super::{Setup, TOPIC, route, topic_client, topics};
-use crate::fixture::{CACHE, SIGNING_SECRET, SIGNING_SECRET_NAME, account_credentials, now};
+use crate::fixture::{CACHE, SIGNING_SECRET, SIGNING_SECRET_NAME, account_credentials, api_key, now};
 
 async fn publish_as(url: &str, token_id: &str, text: &str) {
     let scope = PermissionScopes::topic_publish_only(CACHE, TOPIC);
@@ -141,6 +141,50 @@ async fn a_failing_destination_is_probed_and_not_hammered() {
     receiver.answer(|_| status_only(200));
     relay.until("relay_delivered_total", 300).await;
     assert!(receiver.texts(300).await.len() == 300);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_journal_accepts_nothing_more_until_there_is_room_and_loses_nothing() {
+    let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
+    let receiver = receiver(500).await;
+    let mut setup = Setup::new(&local, &receiver.url, folder.path()).await;
+    setup.toml = setup.toml.replace("[position]", "[position]\nmax_bytes = 300000");
+    let relay = setup.start().await;
+    relay.until_ready().await;
+    for number in 0..400 {
+        client.publish(CACHE, TOPIC, format!("{number} {}", "x".repeat(1_000))).await.unwrap();
+    }
+    let full = crate::stack::eventually(async || {
+        let (status, ready) = relay.ready().await;
+        (status == 503 && ready.to_string().contains("full")).then(|| ready.to_string())
+    });
+    full.await;
+    assert!(relay.metric("relay_received_total").await < 400);
+    receiver.answer(|_| status_only(200));
+    relay.until("relay_delivered_total", 400).await;
+    relay.until_ready().await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_key_the_relay_stays_up_says_so_and_goes_on_once_there_is_one() {
+    let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
+    let mut receiver = receiver(200).await;
+    let mut setup = Setup::new(&local, &receiver.url, folder.path()).await;
+    let secret = "a-key-that-comes-later";
+    setup.variables = vec![("MOMENTO_API_KEY", String::new()), ("MOMENTO_API_KEY_SECRET_NAME", secret.into())];
+    let relay = setup.start().await;
+    crate::stack::eventually(async || {
+        let (status, ready) = relay.ready().await;
+        (status == 503 && ready["problems"]["account"].is_string()).then_some(())
+    })
+    .await;
+    let secrets = aws_sdk_secretsmanager::Client::new(&setup.aws);
+    secrets.create_secret().name(secret).secret_string(api_key()).send().await.unwrap();
+    relay.until_ready().await;
+    client.publish(CACHE, TOPIC, "at last").await.unwrap();
+    assert_eq!(receiver.next().await.event().text, "at last");
     relay.stop().await;
 }
 

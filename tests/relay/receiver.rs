@@ -67,15 +67,17 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let event: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let event: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    let number = |name: &str| event[name].as_u64().unwrap_or_default();
     let event = Event {
-        cache: event["cache"].as_str().unwrap().into(),
-        topic: event["topic"].as_str().unwrap().into(),
-        event_timestamp: event["event_timestamp"].as_u64().unwrap(),
-        publish_timestamp: event["publish_timestamp"].as_u64().unwrap(),
-        topic_sequence_number: event["topic_sequence_number"].as_u64().unwrap(),
-        token_id: event["token_id"].as_str().unwrap().into(),
-        text: event["text"].as_str().unwrap().into(),
+        cache: text("cache"),
+        topic: text("topic"),
+        event_timestamp: number("event_timestamp"),
+        publish_timestamp: number("publish_timestamp"),
+        topic_sequence_number: number("topic_sequence_number"),
+        token_id: text("token_id"),
+        text: text("text"),
     };
     let response = (answer.lock().unwrap())(&event);
     let _ = sender.send(Post { headers, body }); // whoever asked may have gone

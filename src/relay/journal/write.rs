@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, params};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::cursor::{Incident, Place};
 use super::super::health::Health;
@@ -59,6 +59,8 @@ pub(crate) enum Write {
         attempts: u32,
         uncertain: Option<u64>,
     },
+    /// Nothing; told once everything before it is on disk.
+    Flush(Arc<Notify>),
     /// The other relay of a pair has settled everything up to here.
     Ceded {
         route: i64,
@@ -77,16 +79,16 @@ pub(super) async fn run(
 ) {
     let mut batch = Batch::default();
     let mut life = tokio::time::interval(SIGN_OF_LIFE);
-    let mut ended = false;
+    let (mut ended, mut failed) = (false, false);
     loop {
-        if batch.is_empty() {
+        if failed {
+            tokio::time::sleep(PAUSE).await;
+        } else if batch.is_empty() {
             tokio::select! {
                 count = settles.recv_many(&mut batch.settles, QUEUE) => ended = count == 0,
                 count = accepts.recv_many(&mut batch.accepts, QUEUE) => ended = count == 0,
                 _ = life.tick() => {}
             }
-        } else {
-            tokio::time::sleep(PAUSE).await; // it has failed
         }
         fill(&mut settles, &mut batch.settles);
         fill(&mut accepts, &mut batch.accepts);
@@ -96,7 +98,7 @@ pub(super) async fn run(
             (batch, done)
         });
         let Ok((rest, done)) = committing.await else { return }; // the runtime is ending
-        batch = rest;
+        (batch, failed) = (rest, done.is_err());
         match done {
             Ok(()) => health.clear("journal"),
             Err(error) => health.set("journal", format!("the journal cannot be written: {}", reason(&error))),
@@ -109,10 +111,17 @@ pub(super) async fn run(
 }
 
 /// What goes into the next commit.
-#[derive(Default)]
 struct Batch {
     settles: Vec<Write>,
     accepts: Vec<Write>,
+    /// How many are accepted at once: fewer after a failure, since a few may fit where many do not.
+    portion: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { settles: Vec::new(), accepts: Vec::new(), portion: QUEUE }
+    }
 }
 
 impl Batch {
@@ -122,13 +131,20 @@ impl Batch {
 
     /// What has been committed is gone from the batch afterwards.
     fn commit(&mut self, store: &mut Connection, now: u64) -> Result<(), JournalError> {
-        let all = commit(store, self.settles.iter().chain(&self.accepts), now);
+        let count = self.accepts.len().min(self.portion);
+        let all = commit(store, self.settles.iter().chain(&self.accepts[..count]), now);
         if all.is_ok() {
-            self.accepts.clear();
-        } else if !self.settles.is_empty() {
+            self.accepts.drain(..count);
+            self.portion = (self.portion * 2).min(QUEUE);
+        } else {
+            self.portion = (count / 2).max(1);
             commit(store, self.settles.iter(), now)?;
         }
-        self.settles.clear();
+        for settled in self.settles.drain(..) {
+            if let Write::Flush(done) = settled {
+                done.notify_one();
+            }
+        }
         all
     }
 }
@@ -185,6 +201,7 @@ fn apply(store: &Transaction<'_>, write: &Write, now: u64) -> rusqlite::Result<(
             store.prepare_cached(sql)?.execute(params![id, attempts, uncertain.map(|at| at as i64)])?;
             Ok(())
         }
+        Write::Flush(_) => Ok(()),
         Write::Ceded { route, to } => {
             let sql = "DELETE FROM pending WHERE route = ?1 AND NOT redriven
                        AND (page < ?2 OR page = ?2 AND number <= ?3)";
