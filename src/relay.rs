@@ -4,7 +4,7 @@
 //! which follows the topic with a `cursor`; gets its time of receipt, from `receipts` where the journal is not enough; and
 //! is accepted into the `journal`. From there each route's `destination` reads it into its `window`, attempts it through
 //! `delivery`, learns its `fate`, leaves the destination alone when its `breaker` says so, and settles it in the
-//! journal: delivered, to be tried again, or a dead letter (`letters`). `lease` and `marks` are for two relays, and for one
+//! journal: delivered, to be tried again, or a dead letter (`letters`, `letterbox`). `lease` and `marks` are for two relays, and for one
 //! without a disk. `health`, `metrics` and `http` tell how it goes.
 
 mod account;
@@ -21,6 +21,7 @@ mod health;
 mod http;
 mod journal;
 mod lease;
+mod letterbox;
 mod letters;
 mod marks;
 mod metrics;
@@ -46,6 +47,7 @@ use destination::{Destination, Sender};
 use health::Health;
 use journal::{Journal, RouteName};
 use lease::Lease;
+use letterbox::Letterbox;
 use marks::{Mark, Marks};
 use metrics::{RouteMetrics, TopicMetrics};
 use receipts::Receipts;
@@ -267,6 +269,12 @@ impl Relay {
             journal: self.journal.clone(),
             metrics: self.status.routes[at].1.clone(),
             health: self.health.clone(),
+            letterbox: self
+                .config
+                .position
+                .folder()
+                .is_none()
+                .then(|| Letterbox { accounts: self.accounts.clone(), cache: self.config.position.cache.clone() }),
             active: self.active.subscribe(),
             stopping: stopping.clone(),
             state: destination::State::default(),

@@ -53,7 +53,8 @@ pub(crate) async fn check(mut config: Config, aws: &SdkConfig, out: &mut impl Wr
     Ok(())
 }
 
-async fn account(config: &Config, manager: &SecretsManager) -> anyhow::Result<Account> {
+/// The account as configured, for the command line.
+pub(crate) async fn account(config: &Config, manager: &SecretsManager) -> anyhow::Result<Account> {
     let key = key(&config.account, manager).await?;
     Account::new(Credentials::parse(&key, &config.account.momento)?, 1)
 }

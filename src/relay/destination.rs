@@ -17,6 +17,7 @@ use super::config::{Mode, Route};
 use super::fate::Fate;
 use super::health::Health;
 use super::journal::{Journal, Pending, RouteName, Write};
+use super::letterbox::Letterbox;
 use super::metrics::RouteMetrics;
 use super::standard;
 use super::window::Window;
@@ -90,6 +91,8 @@ pub(crate) struct Destination {
     pub(crate) journal: Journal,
     pub(crate) metrics: Arc<RouteMetrics>,
     pub(crate) health: Health,
+    /// Where dead letters go besides, if the journal does not outlive the process.
+    pub(crate) letterbox: Option<Letterbox>,
     /// Whether we are the relay that delivers.
     pub(crate) active: watch::Receiver<bool>,
     /// Whether to begin nothing more.
@@ -290,6 +293,9 @@ impl Destination {
             "message is a dead letter"
         );
         self.metrics.dead.add(1);
+        if let Some(letterbox) = &self.letterbox {
+            letterbox.keep(&self.sender.name, &item.pending, &reason);
+        }
         self.journal.settle(Write::Dead { id, attempts: item.pending.attempts + 1, reason }).await;
     }
 

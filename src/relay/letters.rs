@@ -1,13 +1,17 @@
 //! `relay dlq`: what is to become of dead letters. Works on the journal, whether the relay is running or not.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::bail;
 use serde_json::json;
 
-use super::Config;
-use super::journal::{Filter, Journal, Letter};
-use crate::clock;
+use super::check::account;
+use super::config::{Config, MAX_HORIZON, Route};
+use super::journal::{Filter, Journal, Letter, RouteName};
+use super::letterbox;
+use crate::secrets::SecretsManager;
+use crate::{aws, clock};
 
 /// How many letters are taken from the journal at a time.
 const AT_ONCE: usize = 1_000;
@@ -57,10 +61,8 @@ impl Which {
 }
 
 impl Letters {
-    pub(crate) fn execute(self, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-        let Some(folder) = config.position.folder() else {
-            bail!("without a journal on disk dead letters are kept by the running relay alone, and in its log");
-        };
+    pub(crate) async fn execute(self, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
+        let Some(folder) = config.position.folder() else { return self.without_disk(config, out).await };
         let mut store = Journal::connect(folder)?;
         match self {
             Self::List { limit } => {
@@ -72,34 +74,7 @@ impl Letters {
                 Some(letter) => writeln!(out, "{}", whole(letter))?,
                 None => bail!("there is no dead letter {id}"),
             },
-            Self::Redrive { which, allow_repeat } => {
-                let horizon = |letter: &Letter| {
-                    let route = |route: &&super::config::Route| {
-                        (&route.cache, &route.topic, &route.name)
-                            == (&letter.route.cache, &letter.route.topic, &letter.route.name)
-                    };
-                    let route = config.routes.iter().find(route);
-                    route.map_or(super::config::MAX_HORIZON, |route| route.horizon).as_millis() as u64
-                };
-                let now = clock::now();
-                let may = |letter: &Letter| {
-                    let forgotten = |since: u64| now.saturating_sub(since) > horizon(letter);
-                    allow_repeat || !letter.uncertain.is_some_and(forgotten)
-                };
-                let (mut done, mut old, mut binary) = (0, 0, 0);
-                for_each(&mut store, &which.filter(), |store, letter| {
-                    match (&letter.text, may(&letter)) {
-                        (None, _) => binary += 1,
-                        (_, false) => old += 1,
-                        _ => done += u32::from(Letter::redrive(store, letter.id, allow_repeat)?),
-                    }
-                    Ok(())
-                })?;
-                writeln!(out, "{}", json!({ "redriven": done, "tooOld": old, "binary": binary }))?;
-                if old > 0 {
-                    bail!("{old} may have had their effect, longer ago than the receiver remembers: --allow-repeat");
-                }
-            }
+            Self::Redrive { which, allow_repeat } => redrive(&mut store, which, allow_repeat, config, out)?,
             Self::Purge { which } => {
                 let mut done = 0;
                 for_each(&mut store, &which.filter(), |store, letter| {
@@ -111,6 +86,68 @@ impl Letters {
         }
         Ok(())
     }
+
+    /// What Momento keeps of a relay that has no disk can be read, and no more.
+    async fn without_disk(self, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
+        let account = account(config, &SecretsManager::new(&aws::config().await)).await?;
+        let mut letters = Vec::new();
+        for Route { cache, topic, name, .. } in &config.routes {
+            let route = RouteName { cache: cache.clone(), topic: topic.clone(), name: name.clone() };
+            letters.extend(letterbox::read(&account.momento, &route, config.position.cache.as_deref()).await?);
+        }
+        match self {
+            Self::List { limit } => {
+                for mut letter in letters.into_iter().take(limit) {
+                    if let Some(letter) = letter.as_object_mut() {
+                        letter.retain(|name, _| !matches!(name.as_str(), "text" | "tokenId"));
+                    }
+                    writeln!(out, "{letter}")?;
+                }
+                Ok(())
+            }
+            Self::Show { id } => match letters.iter().find(|letter| letter["id"] == id) {
+                Some(letter) => Ok(writeln!(out, "{letter}")?),
+                None => bail!("there is no dead letter {id}"),
+            },
+            Self::Redrive { .. } | Self::Purge { .. } => {
+                bail!("without a journal on disk dead letters can be listed and shown only; they go after a day")
+            }
+        }
+    }
+}
+
+fn redrive(
+    store: &mut Store,
+    which: Which,
+    allow_repeat: bool,
+    config: &Config,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let now = clock::now();
+    let forgotten = |letter: &Letter| {
+        let horizon = horizon(&letter.route, config).as_millis() as u64;
+        letter.uncertain.is_some_and(|since| now.saturating_sub(since) > horizon)
+    };
+    let (mut done, mut old, mut binary) = (0, 0, 0);
+    for_each(store, &which.filter(), |store, letter| {
+        match letter.text {
+            None => binary += 1,
+            Some(_) if !allow_repeat && forgotten(&letter) => old += 1,
+            Some(_) => done += u32::from(Letter::redrive(store, letter.id, allow_repeat)?),
+        }
+        Ok(())
+    })?;
+    writeln!(out, "{}", json!({ "redriven": done, "tooOld": old, "binary": binary }))?;
+    if old > 0 {
+        bail!("{old} may have had their effect, longer ago than the receiver remembers: --allow-repeat");
+    }
+    Ok(())
+}
+
+/// How long a route's receiver can be relied on to remember.
+fn horizon(name: &RouteName, config: &Config) -> Duration {
+    let is_it = |route: &&Route| (&route.cache, &route.topic, &route.name) == (&name.cache, &name.topic, &name.name);
+    config.routes.iter().find(is_it).map_or(MAX_HORIZON, |route| route.horizon)
 }
 
 type Store = rusqlite::Connection;

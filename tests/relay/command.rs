@@ -6,7 +6,7 @@ use super::receiver::receiver;
 use super::{Setup, TOPIC, topics};
 use crate::fixture::{API_KEY_SECRET, CACHE, SIGNING_SECRET_NAME};
 
-fn relay(momento: &str, arguments: &[&str]) -> Output {
+fn relay(momento: &str, arguments: &[&str], variables: &[(&str, String)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
     command
         .args(arguments)
@@ -17,16 +17,27 @@ fn relay(momento: &str, arguments: &[&str]) -> Output {
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .env("MOMENTO_ENDPOINT_URL", momento)
         .env("MOMENTO_API_KEY_SECRET_NAME", API_KEY_SECRET)
-        .env("MOMENTO_SIGNING_SECRET_NAME", SIGNING_SECRET_NAME);
+        .env("MOMENTO_SIGNING_SECRET_NAME", SIGNING_SECRET_NAME)
+        .envs(variables.iter().map(|(name, value)| (name, value)));
     command.output().unwrap()
 }
 
-/// The process is waited for on a thread of its own, since the servers that it asks are in this one.
 async fn run(momento: &str, arguments: &[&str]) -> (bool, String) {
-    let momento = momento.to_owned();
+    run_with(momento, arguments, &[]).await
+}
+
+/// Whether it succeeded, and all that it said. The process is waited for on a thread of its own, since the servers that it
+/// asks are in this one.
+pub(super) async fn run_with(
+    momento: &str,
+    arguments: &[&str],
+    variables: &[(&'static str, String)],
+) -> (bool, String) {
+    let (momento, variables) = (momento.to_owned(), variables.to_vec());
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    let done =
-        tokio::task::spawn_blocking(move || relay(&momento, &arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+    let done = tokio::task::spawn_blocking(move || {
+        relay(&momento, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), &variables)
+    });
     let Output { status, stdout, stderr } = done.await.unwrap();
     (status.success(), String::from_utf8([stdout, stderr].concat()).unwrap())
 }
