@@ -25,6 +25,7 @@ mod letterbox;
 mod letters;
 mod marks;
 mod metrics;
+mod position;
 mod receipts;
 mod standard;
 mod subscribe;
@@ -42,7 +43,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use account::Accounts;
 use aws_auth::AwsAuth;
-use cursor::{Cursor, Place};
+use cursor::Cursor;
 use destination::{Destination, Sender};
 use health::Health;
 use journal::{Journal, RouteName};
@@ -62,10 +63,6 @@ pub use journal::JournalError;
 
 /// How long the last writes and the hand-over may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(5);
-/// Between two attempts at the positions in Momento, without which a relay that has no disk does not know where to begin.
-const RETRY: backoff::Backoff =
-    backoff::Backoff { least: Duration::from_millis(200), base: Duration::from_secs(1), most: Duration::from_secs(30) };
-
 /// Why the relay did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -183,7 +180,7 @@ impl Relay {
     }
 
     async fn run(self, listener: Option<TcpListener>, writing: JoinHandle<()>, shutdown: impl Future<Output = ()>) {
-        let Self { config, journal, health, accounts, status, active, .. } = &self;
+        let Self { config, health, status, .. } = &self;
         let (stop, stopping) = watch::channel(false);
         let mut background = JoinSet::new();
         background.spawn(health.clone().repeat());
@@ -195,7 +192,7 @@ impl Relay {
         let mut subscribing = JoinSet::new();
         for (at, (cache, topic, routes)) in config.topics().into_iter().enumerate() {
             let subscriber = self.subscriber(at, &cache, &topic, &routes).await;
-            subscribing.spawn(begin(subscriber, marks.clone(), config.position.folder().is_none()));
+            subscribing.spawn(position::begin(subscriber, marks.clone(), config.position.folder().is_none()));
         }
         let mut delivering = JoinSet::new();
         for at in 0..self.senders.len() {
@@ -214,23 +211,26 @@ impl Relay {
             tracing::warn!("attempts were still under way at the drain deadline; they are made again");
         }
         drop(delivering);
-        let (last, accounts) = (self.lease(), accounts.clone());
-        let (was_active, journal) = (*active.borrow(), journal.clone());
-        let handing_over = async {
-            if config.is_paired() && was_active {
-                journal.flush().await;
-                let _ = marks.lock().await.tell().await;
-                last.release().await;
-            }
-        };
-        let _ = tokio::time::timeout(LAST_WRITES, handing_over).await;
+        let _ = tokio::time::timeout(LAST_WRITES, self.hand_over(&marks)).await;
         background.shutdown().await;
-        drop((marks, journal, status.clone(), accounts));
+        drop(marks);
         drop(self); // the last journals, and so the queues end
         if tokio::time::timeout(LAST_WRITES, writing).await.is_err() {
             tracing::error!("the journal could not be finished in time");
         }
         tracing::info!("stopped");
+    }
+
+    /// Tells the relay that comes next how far we are, and lets it begin.
+    async fn hand_over(&self, marks: &Mutex<Marks>) {
+        let is_active = *self.active.borrow();
+        if self.config.is_paired() && is_active {
+            self.journal.flush().await;
+            if let Err(error) = marks.lock().await.tell().await {
+                tracing::warn!(error = &*error as &dyn std::error::Error, "marks in Momento not moved at the end");
+            }
+            self.lease().release().await;
+        }
     }
 
     fn marks(&self) -> Marks {
@@ -292,63 +292,20 @@ impl Relay {
     }
 
     fn lease(&self) -> Lease {
-        let routes = self.senders.iter().map(|(_, sender)| &sender.name);
-        let mut parts: Vec<&[u8]> = Vec::new();
-        for RouteName { cache, topic, name } in routes {
-            parts.extend([cache.as_bytes(), topic.as_bytes(), name.as_bytes()]);
-        }
+        let names = self.senders.iter().map(|(_, sender)| &sender.name);
+        let mut names: Vec<[&[u8]; 3]> =
+            names.map(|name| [name.cache.as_bytes(), name.topic.as_bytes(), name.name.as_bytes()]).collect();
+        names.sort_unstable(); // the other relay may have them in another order
         let first = self.config.routes.first().map(|route| route.cache.clone()).unwrap_or_default();
         Lease {
             accounts: self.accounts.clone(),
             cache: self.config.standby.cache.clone().or(self.config.position.cache.clone()).unwrap_or(first),
-            key: receipts::key("lease", &parts),
+            key: receipts::key("lease", names.as_flattened()),
             owner: self.owner.clone(),
             length: self.config.standby.lease,
             health: self.health.clone(),
         }
     }
-}
-
-/// Subscribes; without a disk from where the routes were, which Momento knows.
-async fn begin(mut subscriber: Subscriber, marks: Arc<Mutex<Marks>>, without_disk: bool) {
-    if without_disk {
-        subscriber.cursor = Cursor::at(found(&subscriber, &marks).await);
-    }
-    drop(marks);
-    subscriber.run().await;
-}
-
-/// Asks Momento for the position until there is an answer.
-async fn found(subscriber: &Subscriber, marks: &Mutex<Marks>) -> Option<Place> {
-    let mut failures = 0;
-    loop {
-        match position(subscriber, marks).await {
-            Ok(position) => {
-                subscriber.health.clear("position");
-                return position;
-            }
-            Err(error) => {
-                failures += 1;
-                subscriber.health.set("position", format!("the position in Momento cannot be read: {error}"));
-                tokio::time::sleep(RETRY.wait(failures)).await;
-            }
-        }
-    }
-}
-
-/// The least of the topic's routes' marks.
-async fn position(subscriber: &Subscriber, marks: &Mutex<Marks>) -> Result<Option<Place>, crate::momento::Error> {
-    let momento = subscriber.accounts.clone().get().await.momento;
-    let mut least = None::<Place>;
-    for mark in &mut marks.lock().await.marks {
-        if subscriber.routes.contains(&mark.route())
-            && let Some(place) = mark.read(&momento).await?
-        {
-            let is_less = |least: &Place| (place.page, place.number) < (least.page, least.number);
-            least = if least.as_ref().is_none_or(is_less) { Some(place) } else { least };
-        }
-    }
-    Ok(least)
 }
 
 /// What a route's attempts need.

@@ -256,7 +256,7 @@ impl Destination {
 
     fn failed(&mut self, reason: &str, hold: Option<Duration>) {
         let now = Instant::now();
-        self.state.hold = hold.map(|hold| now + hold);
+        self.state.hold = self.state.hold.max(hold.map(|hold| now + hold));
         let was_shut = self.state.breaker.is_shut();
         self.state.breaker.failed(now);
         if self.state.breaker.is_shut() && !was_shut {

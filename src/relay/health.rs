@@ -35,9 +35,8 @@ impl Health {
 
     /// Says again and again what is wrong, for an alarm that counts lines.
     pub(crate) async fn repeat(self) {
-        let mut ticks = tokio::time::interval(REPEAT);
         loop {
-            ticks.tick().await;
+            tokio::time::sleep(REPEAT).await;
             for (part, reason) in self.problems() {
                 tracing::error!(part, "not ready: {reason}");
             }
