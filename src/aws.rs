@@ -35,7 +35,7 @@ pub fn lambda(lookup: Lookup<'_>) -> SdkConfig {
 }
 
 /// The configuration of a program at a terminal or in a container: from wherever an AWS SDK looks.
-#[cfg(feature = "publisher")]
+#[cfg(any(feature = "publisher", feature = "relay"))]
 pub async fn anywhere() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client(TrustStore::default()))

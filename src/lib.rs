@@ -19,6 +19,8 @@ pub mod aws;
 #[cfg(feature = "clients")]
 mod clock;
 pub mod config;
+#[cfg(any(feature = "relay", feature = "local"))]
+mod delivery;
 pub mod event;
 #[cfg(feature = "handler")]
 pub mod handler;
@@ -40,6 +42,8 @@ pub mod publisher;
 pub mod reaction;
 #[cfg(feature = "redrive")]
 pub mod redrive;
+#[cfg(feature = "relay")]
+pub mod relay;
 #[cfg(feature = "clients")]
 pub mod secrets;
 pub mod signature;

@@ -2,6 +2,8 @@
 //! fetched again when they have aged, so that a rotation needs no restart.
 
 mod kept;
+#[cfg(feature = "relay")]
+mod signing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::config::{MomentoConfig, SecretsConfig};
 use crate::momento::{Credentials, CredentialsError, Momento};
 use crate::signature::{EmptySecret, Secret, Signature, Verified, verify};
 use kept::Kept;
+#[cfg(feature = "relay")]
+pub(crate) use signing::SigningKey;
 
 /// A secret cannot be had. Names the secret, never its value.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,7 @@ impl SecretsError {
 pub struct SecretsManager(Client);
 
 /// One version of a secret.
+#[derive(Clone)]
 struct Version {
     value: SecretString,
     /// When it was made, in epoch milliseconds.

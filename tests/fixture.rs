@@ -28,9 +28,9 @@ pub(crate) const SIGNING_SECRET: &str = "a signing secret for tests";
 pub(crate) const API_KEY_SECRET: &str = "momento-api-key";
 pub(crate) const SIGNING_SECRET_NAME: &str = "momento-signing-secret";
 
-/// How much of something: little in `make test`, all of it in `make test-full`.
-pub(crate) fn scale(little: u64, full: u64) -> u64 {
-    if std::env::var_os("FULL").is_some() { full } else { little }
+/// A size that fits in `make test`, or the full one where `FULL=1` is set.
+pub(crate) fn scale<T>(small: T, full: T) -> T {
+    if std::env::var_os("FULL").is_some_and(|full| full == "1") { full } else { small }
 }
 
 pub(crate) fn now() -> u64 {

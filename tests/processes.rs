@@ -15,14 +15,18 @@ use crate::stack::eventually;
 /// Killed when it goes out of scope.
 pub(crate) struct Process(Child);
 
+impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
-
-impl Process {}
 
 impl Process {
     /// How much memory it holds.
@@ -92,18 +96,18 @@ fn tool(name: &str) -> Command {
     Command::new(path)
 }
 
-fn spawn(command: &mut Command) -> Process {
+pub(crate) fn spawn(command: &mut Command) -> Process {
     // RUST_LOG=… cargo test … shows what they say.
     let output = || if std::env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() };
     Process(command.stdin(Stdio::null()).stdout(output()).stderr(output()).spawn().unwrap())
 }
 
 /// A port that was free just now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn listening(port: u16) {
+pub(crate) async fn listening(port: u16) {
     let connect = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok();
     tokio::time::timeout(Duration::from_secs(60), eventually(connect)).await.expect("it does not listen");
 }

@@ -2,8 +2,7 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use axum::http::header::{CONTENT_TYPE, USER_AGENT};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, Url};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -14,12 +13,11 @@ use super::{
     topics::{Message, Published},
 };
 use crate::{
+    delivery::{self, Outcome, Post, Reach, split_target},
     event::Event,
-    signature::{self, Secret, sign},
+    signature::Secret,
 };
 
-/// What Momento's service called itself.
-const AGENT: &str = "Momento/1.0 (Webhooks; +https://docs.momentohq.com/topics/webhooks)";
 /// How many deliveries may be under way. More than that means a receiver that hangs, and messages that would wait for it.
 const MAX_UNDER_WAY: usize = 64;
 
@@ -55,13 +53,8 @@ impl FromStr for Webhook {
     type Err = WebhookError;
 
     fn from_str(text: &str) -> Result<Self, WebhookError> {
-        // A topic's name may hold an `=` of its own.
-        let at = text.find("=http://").or_else(|| text.find("=https://")).ok_or(WebhookError::Form)?;
-        let (cache, topic) = text[..at].split_once('/').ok_or(WebhookError::Form)?;
-        if cache.is_empty() || topic.is_empty() {
-            return Err(WebhookError::Form);
-        }
-        let url = Url::parse(&text[at + 1..]).map_err(WebhookError::Url)?;
+        let (cache, topic, url) = split_target(text).ok_or(WebhookError::Form)?;
+        let url = Url::parse(url).map_err(WebhookError::Url)?;
         Ok(Self { cache: cache.to_owned(), topic: topic.to_owned(), url })
     }
 }
@@ -84,20 +77,17 @@ pub(super) struct Deliveries {
     webhooks: Vec<Arc<Webhook>>,
     secrets: Secrets,
     client: Client,
+    /// Bounds a whole attempt, connection and answer included.
+    timeout: Duration,
     under_way: Arc<Semaphore>,
 }
 
 impl Deliveries {
-    /// `timeout` bounds a whole attempt, connection and answer included.
     pub(super) fn new(webhooks: Vec<Webhook>, secrets: Secrets, timeout: Duration) -> Result<Self, reqwest::Error> {
-        let client = Client::builder()
-            .timeout(timeout)
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(1)
-            .build()?;
+        // Whoever starts a development server has said where it may send: see `Webhook::check`.
+        let client = delivery::client(Reach { loopback: true, private: true }, 1)?;
         let webhooks = webhooks.into_iter().map(Arc::new).collect();
-        Ok(Self { webhooks, secrets, client, under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)) })
+        Ok(Self { webhooks, secrets, client, timeout, under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)) })
     }
 
     /// Starts the deliveries of a message. Whoever published it does not wait for them.
@@ -120,7 +110,7 @@ impl Deliveries {
                 token_id: published.publisher.clone(),
                 text: text.clone(),
             };
-            let attempt = attempt(self.client.clone(), self.secrets.clone(), webhook.clone(), event);
+            let attempt = attempt(self.client.clone(), self.timeout, self.secrets.clone(), webhook.clone(), event);
             tokio::spawn(async move {
                 attempt.await;
                 drop(permit);
@@ -129,7 +119,7 @@ impl Deliveries {
     }
 }
 
-async fn attempt(client: Client, secrets: Secrets, webhook: Arc<Webhook>, mut event: Event) {
+async fn attempt(client: Client, timeout: Duration, secrets: Secrets, webhook: Arc<Webhook>, mut event: Event) {
     let number = event.topic_sequence_number;
     // Read anew each time, so that a rotation takes hold with the next message.
     let Some(secret) = secrets.current(SIGNING_SECRET).and_then(|secret| Secret::new(secret).ok()) else {
@@ -137,22 +127,13 @@ async fn attempt(client: Client, secrets: Secrets, webhook: Arc<Webhook>, mut ev
         return;
     };
     event.publish_timestamp = now();
-    let body = event.to_body();
-    let request = client
-        .post(webhook.url.clone())
-        .header(USER_AGENT, AGENT)
-        .header(CONTENT_TYPE, "application/json")
-        .header(signature::HEADER, sign(&secret, &body))
-        .body(body);
-    match request.send().await {
-        Ok(response) if response.status().is_success() => tracing::info!(number, "webhook delivered"),
-        Ok(response) => {
-            tracing::warn!(number, status = response.status().as_u16(), "webhook refused; message gone");
-        }
-        Err(error) => {
-            let error = error.without_url(); // may hold a key
-            tracing::warn!(number, error = &error as &dyn std::error::Error, "webhook not delivered; message gone");
-        }
+    let post = Post::new(webhook.url.clone(), &event, &secret);
+    match delivery::send(&client, post, timeout).await {
+        Outcome::Delivered => tracing::info!(number, "webhook delivered"),
+        Outcome::Refused { status, .. } => tracing::warn!(number, status, "webhook refused; message gone"),
+        Outcome::TimedOut => tracing::warn!(number, "webhook not answered in time; message gone"),
+        Outcome::Forbidden => tracing::warn!(number, "webhook's address may not be used; message gone"),
+        Outcome::Broken(error) => tracing::warn!(number, error, "webhook not delivered; message gone"),
     }
 }
 

@@ -1,0 +1,329 @@
+//! One route's destination: signs, sends, and does with the outcome what the journal then remembers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use http::header::HeaderName;
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::aws_auth::AwsAuth;
+use super::backoff::Backoff;
+use super::breaker::{Breaker, May};
+use super::config::{Mode, Route};
+use super::fate::Fate;
+use super::health::Health;
+use super::journal::{Journal, Pending, RouteName, Write};
+use super::letterbox::Letterbox;
+use super::metrics::RouteMetrics;
+use super::standard;
+use super::window::Window;
+use crate::clock;
+use crate::delivery::{self, Post};
+use crate::event::Event;
+use crate::secrets::SigningKey;
+
+/// The same on every attempt at a message.
+const EVENT_ID: HeaderName = HeaderName::from_static("momento-webhook-event-id");
+/// 1 on the first attempt.
+const ATTEMPT: HeaderName = HeaderName::from_static("momento-webhook-attempt");
+/// How often the journal is looked into without a sign, for what the command line has put back.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What attempts need. Shared by those that are under way.
+pub(crate) struct Sender {
+    pub(crate) name: RouteName,
+    pub(crate) route: Route,
+    pub(crate) client: reqwest::Client,
+    pub(crate) key: SigningKey,
+    pub(crate) aws: Option<AwsAuth>,
+}
+
+impl Sender {
+    /// One attempt, the `number`th at this message. Without a signature nothing is sent.
+    pub(crate) async fn attempt(&self, pending: &Pending, number: u32) -> Fate {
+        let now = clock::now();
+        let (secret, text) = match self.key.get(now).await {
+            Ok(key) => key,
+            Err(error) => return Fate::Fault(format!("there is no secret to sign with: {error}")),
+        };
+        let event = Event {
+            cache: self.name.cache.clone(),
+            topic: self.name.topic.clone(),
+            event_timestamp: pending.received,
+            publish_timestamp: now,
+            topic_sequence_number: pending.place.number,
+            token_id: pending.token_id.clone(),
+            text: pending.text.clone(),
+        };
+        let id = event.id();
+        let mut post = Post::new(self.route.url.clone(), &event, &secret);
+        post.header(EVENT_ID, &id.to_string());
+        post.header(ATTEMPT, &number.to_string());
+        if self.route.standard_webhooks {
+            standard::sign(&mut post, id, text.expose_secret(), now);
+        }
+        if let Some(aws) = &self.aws
+            && let Err(error) = aws.sign(&mut post, SystemTime::now()).await
+        {
+            return Fate::Fault(error.to_string());
+        }
+        Fate::of(delivery::send(&self.client, post, self.route.deadline).await)
+    }
+}
+
+/// What came of an attempt.
+struct Done {
+    id: i64,
+    fate: Fate,
+    probe: bool,
+    /// When it began, in epoch milliseconds.
+    began: u64,
+}
+
+/// Delivers a route's messages.
+pub(crate) struct Destination {
+    pub(crate) number: i64,
+    pub(crate) sender: Arc<Sender>,
+    pub(crate) journal: Journal,
+    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) health: Health,
+    /// Where dead letters go besides, if the journal does not outlive the process.
+    pub(crate) letterbox: Option<Letterbox>,
+    /// Whether we are the relay that delivers.
+    pub(crate) active: watch::Receiver<bool>,
+    /// Whether to begin nothing more.
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) state: State,
+}
+
+/// What changes.
+#[derive(Default)]
+pub(crate) struct State {
+    window: Window,
+    breaker: Breaker,
+    under_way: JoinSet<Done>,
+    /// The destination asked us to wait until then.
+    hold: Option<Instant>,
+    /// When the next attempt may begin, at the route's rate.
+    paced: Option<Instant>,
+}
+
+impl Destination {
+    /// Runs until it is told to stop and what is under way has ended. Dropped before, it abandons what is under way.
+    pub(crate) async fn run(mut self) {
+        let mut committed = self.journal.committed();
+        loop {
+            if *self.stopping.borrow_and_update() {
+                break;
+            }
+            if !*self.active.borrow_and_update() {
+                self.abandon().await;
+                tokio::select! {
+                    _ = self.active.changed() => {}
+                    _ = self.stopping.changed() => {}
+                }
+                continue;
+            }
+            committed.mark_unchanged();
+            self.read().await;
+            let next = self.begin().await;
+            let wake = next.unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK);
+            tokio::select! {
+                Some(done) = self.state.under_way.join_next() => self.settle_all(done).await,
+                _ = committed.changed(), if self.state.window.room() > 0 => {}
+                () = tokio::time::sleep_until(wake) => {}
+                _ = self.active.changed() => {}
+                _ = self.stopping.changed() => {}
+            }
+        }
+        while let Some(done) = self.state.under_way.join_next().await {
+            self.settle_all(done).await;
+        }
+    }
+
+    /// Fills the window from the journal.
+    async fn read(&mut self) {
+        let window = &mut self.state.window;
+        match self.journal.pending(self.number, window.read_to(), window.room()).await {
+            Ok(found) => {
+                let now = Instant::now();
+                found.into_iter().for_each(|pending| window.add(pending, &self.sender.route, now));
+            }
+            Err(error) => self.health.set("journal", format!("the journal cannot be read: {error}")),
+        }
+    }
+
+    /// Begins what may be begun; returns when more may be.
+    async fn begin(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(until) = self.state.hold.or(self.state.paced).filter(|until| *until > now) {
+            return Some(until);
+        }
+        self.state.hold = None;
+        let room = self.sender.route.concurrency.saturating_sub(self.state.under_way.len());
+        match self.state.breaker.may(now) {
+            May::Wait(until) => Some(until),
+            May::Probe if self.state.under_way.is_empty() => {
+                let probe = self.state.window.probe()?;
+                self.start(probe, true).await;
+                None
+            }
+            May::Probe => None,
+            May::Begin => {
+                let most = room.min(self.burst(now));
+                let (due, next) = self.state.window.due(now, most);
+                for id in due {
+                    self.start(id, false).await;
+                }
+                self.state.paced.filter(|paced| *paced > now).or(next)
+            }
+        }
+    }
+
+    /// How many may begin at once: one, where there is a rate, and then the next one waits.
+    fn burst(&mut self, now: Instant) -> usize {
+        let Some(rate) = self.sender.route.per_second else { return usize::MAX };
+        let since = self.state.paced.filter(|paced| now.duration_since(*paced) < Duration::from_secs(1)).unwrap_or(now);
+        self.state.paced = Some(since + Duration::from_secs_f64(1.0 / rate));
+        1
+    }
+
+    async fn start(&mut self, id: i64, probe: bool) {
+        let Some(item) = self.state.window.get_mut(id) else { return };
+        let began = clock::now();
+        let horizon = self.sender.route.horizon.as_millis() as u64;
+        if item.pending.uncertain.is_some_and(|since| began.saturating_sub(since) > horizon) {
+            let reason = "not delivered while the receiver remembers: another attempt could have its effect twice";
+            return self.die(id, reason.into()).await;
+        }
+        item.under_way = true;
+        let (sender, pending) = (Arc::clone(&self.sender), item.pending.clone());
+        let number = pending.attempts + 1;
+        self.metrics.attempts.add(1);
+        self.state
+            .under_way
+            .spawn(async move { Done { id, fate: sender.attempt(&pending, number).await, probe, began } });
+        self.metrics.under_way.store(self.state.under_way.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Settles one that has ended, and whatever has ended beside it.
+    async fn settle_all(&mut self, first: Result<Done, JoinError>) {
+        let mut done = Some(first);
+        while let Some(this) = done {
+            if let Ok(this) = this {
+                self.settle(this).await;
+            }
+            done = self.state.under_way.try_join_next();
+        }
+        self.metrics.under_way.store(self.state.under_way.len() as u64, Ordering::Relaxed);
+    }
+
+    async fn settle(&mut self, Done { id, fate, probe, began }: Done) {
+        match fate {
+            Fate::Delivered => self.delivered(id).await,
+            Fate::Dead(reason) => {
+                self.recovered();
+                self.die(id, reason).await;
+            }
+            Fate::Fault(reason) | Fate::Retry { reason, .. } if self.sender.route.mode == Mode::Retired => {
+                self.die(id, format!("one attempt only: {reason}")).await;
+            }
+            Fate::Fault(reason) => {
+                self.state.breaker.faulted(Instant::now());
+                self.metrics.shut.store(true, Ordering::Relaxed);
+                self.health.set(&self.part(), format!("the destination is paused: {reason}"));
+                self.again(id, Duration::ZERO, None, false).await;
+            }
+            Fate::Retry { reason, after, for_all, doubtful } => {
+                self.failed(&reason, after.filter(|_| for_all));
+                let attempts = self.state.window.get_mut(id).map_or(0, |item| item.pending.attempts);
+                let wait = if probe { Duration::ZERO } else { self.backoff().wait(attempts + 1) };
+                let wait = after.map_or(wait, |after| after + wait.min(Duration::from_secs(1)));
+                tracing::warn!(route = self.part(), id, attempts = attempts + 1, reason, "not delivered; tried again");
+                self.metrics.retried.add(1);
+                self.again(id, wait, doubtful.then_some(began), !probe).await;
+            }
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff { least: Duration::from_millis(50), base: Duration::from_millis(500), most: self.sender.route.retry }
+    }
+
+    fn failed(&mut self, reason: &str, hold: Option<Duration>) {
+        let now = Instant::now();
+        self.state.hold = self.state.hold.max(hold.map(|hold| now + hold));
+        let was_shut = self.state.breaker.is_shut();
+        self.state.breaker.failed(now);
+        if self.state.breaker.is_shut() && !was_shut {
+            tracing::error!(route = self.part(), reason, "the destination fails and is left alone for a while");
+        }
+        self.metrics.shut.store(self.state.breaker.is_shut(), Ordering::Relaxed);
+    }
+
+    /// The destination answers as it should.
+    fn recovered(&mut self) {
+        if self.state.breaker.is_shut() {
+            tracing::info!(route = self.part(), "the destination answers again");
+        }
+        self.state.breaker.succeeded();
+        self.metrics.shut.store(false, Ordering::Relaxed);
+        self.health.clear(&self.part());
+    }
+
+    async fn delivered(&mut self, id: i64) {
+        self.recovered();
+        if let Some(item) = self.state.window.remove(id) {
+            self.metrics.took(clock::now().saturating_sub(item.pending.received));
+        }
+        self.journal.settle(Write::Delivered { id, route: self.number }).await;
+    }
+
+    async fn die(&mut self, id: i64, reason: String) {
+        let Some(item) = self.state.window.remove(id) else { return };
+        tracing::error!(
+            route = self.part(),
+            id,
+            number = item.pending.place.number,
+            reason,
+            "message is a dead letter"
+        );
+        self.metrics.dead.add(1);
+        if let Some(letterbox) = &self.letterbox {
+            letterbox.keep(&self.sender.name, &item.pending, &reason);
+        }
+        self.journal.settle(Write::Dead { id, attempts: item.pending.attempts + 1, reason }).await;
+    }
+
+    /// The message waits for another attempt.
+    async fn again(&mut self, id: i64, wait: Duration, doubtful: Option<u64>, counts: bool) {
+        let Some(item) = self.state.window.get_mut(id) else { return };
+        item.under_way = false;
+        item.due = Instant::now() + wait;
+        item.pending.attempts = item.pending.attempts.saturating_add(u32::from(counts));
+        item.pending.uncertain = item.pending.uncertain.or(doubtful);
+        let Pending { attempts, uncertain, .. } = item.pending;
+        self.journal.settle(Write::Tried { id, attempts, uncertain }).await;
+    }
+
+    /// Another relay delivers now. What was under way may have had its effect.
+    async fn abandon(&mut self) {
+        self.state.under_way.shutdown().await;
+        let now = clock::now();
+        for item in self.state.window.clear() {
+            let Pending { id, attempts, uncertain, .. } = item.pending;
+            let uncertain = uncertain.or(Some(now));
+            self.journal.settle(Write::Tried { id, attempts: attempts + 1, uncertain }).await;
+        }
+        self.health.clear(&self.part());
+    }
+
+    fn part(&self) -> String {
+        let RouteName { cache, topic, name } = &self.sender.name;
+        format!("destination {cache}/{topic} ({name})")
+    }
+}

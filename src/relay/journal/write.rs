@@ -1,0 +1,264 @@
+//! Group commit: while one transaction is being synced, the next one is gathered.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, params};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::super::cursor::{Incident, Place};
+use super::super::health::Health;
+use super::{JournalError, QUEUE, lock};
+use crate::clock;
+
+/// How long a journal that cannot be written is left alone before it is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How many incidents are kept; older ones live on in the logs and the counters.
+const MAX_INCIDENTS: i64 = 10_000;
+/// How often a quiet journal notes that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+
+/// What a message carries.
+#[derive(Clone)]
+pub(crate) enum Payload {
+    Text(String),
+    /// Which the wire format cannot carry.
+    Binary(Vec<u8>),
+}
+
+/// A change. Applied again from the start where a commit fails.
+pub(crate) enum Write {
+    /// A message, for each of its topic's routes. One that is binary is dead at once.
+    Message {
+        cache: Arc<str>,
+        topic: Arc<str>,
+        routes: Arc<[i64]>,
+        place: Place,
+        received: u64,
+        token_id: String,
+        payload: Payload,
+        /// What happened before it.
+        incident: Option<Incident>,
+    },
+    Incident {
+        cache: Arc<str>,
+        topic: Arc<str>,
+        incident: Incident,
+    },
+    Delivered {
+        id: i64,
+        route: i64,
+    },
+    Dead {
+        id: i64,
+        attempts: u32,
+        reason: String,
+    },
+    Tried {
+        id: i64,
+        attempts: u32,
+        uncertain: Option<u64>,
+    },
+    /// Nothing; told once everything before it is on disk.
+    Flush(Arc<Notify>),
+    /// The other relay of a pair has settled everything up to here.
+    Ceded {
+        route: i64,
+        to: Place,
+    },
+}
+
+/// Commits what comes through the queues until both have ended. A full disk accepts nothing more, and then what is settled
+/// is committed by itself: it is what makes room.
+pub(super) async fn run(
+    store: Arc<Mutex<Connection>>,
+    mut accepts: mpsc::Receiver<Write>,
+    mut settles: mpsc::Receiver<Write>,
+    commits: watch::Sender<u64>,
+    health: Health,
+) {
+    let mut batch = Batch::default();
+    let mut life = tokio::time::interval(SIGN_OF_LIFE);
+    let (mut ended, mut failed) = (false, false);
+    loop {
+        if failed {
+            tokio::time::sleep(PAUSE).await;
+        } else if batch.is_empty() {
+            tokio::select! {
+                count = settles.recv_many(&mut batch.settles, QUEUE) => ended = count == 0,
+                count = accepts.recv_many(&mut batch.accepts, QUEUE) => ended = count == 0,
+                _ = life.tick() => {}
+            }
+        }
+        fill(&mut settles, &mut batch.settles);
+        fill(&mut accepts, &mut batch.accepts);
+        let (store, now) = (Arc::clone(&store), clock::now());
+        let committing = tokio::task::spawn_blocking(move || {
+            let done = batch.commit(&mut lock(&store), now);
+            (batch, done)
+        });
+        let Ok((rest, done)) = committing.await else { return }; // the runtime is ending
+        (batch, failed) = (rest, done.is_err());
+        match done {
+            Ok(()) => health.clear("journal"),
+            Err(error) => health.set("journal", format!("the journal cannot be written: {}", reason(&error))),
+        }
+        commits.send_modify(|count| *count += 1);
+        if ended && batch.is_empty() {
+            return;
+        }
+    }
+}
+
+/// What goes into the next commit.
+struct Batch {
+    settles: Vec<Write>,
+    accepts: Vec<Write>,
+    /// How many are accepted at once: fewer after a failure, since a few may fit where many do not.
+    portion: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { settles: Vec::new(), accepts: Vec::new(), portion: QUEUE }
+    }
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.settles.is_empty() && self.accepts.is_empty()
+    }
+
+    /// What has been committed is gone from the batch afterwards.
+    fn commit(&mut self, store: &mut Connection, now: u64) -> Result<(), JournalError> {
+        let count = self.accepts.len().min(self.portion);
+        let all = commit(store, self.settles.iter().chain(&self.accepts[..count]), now);
+        if all.is_ok() {
+            self.accepts.drain(..count);
+            self.portion = (self.portion * 2).min(QUEUE);
+        } else {
+            self.portion = (count / 2).max(1);
+            commit(store, self.settles.iter(), now)?;
+        }
+        for settled in self.settles.drain(..) {
+            if let Write::Flush(done) = settled {
+                done.notify_one();
+            }
+        }
+        all
+    }
+}
+
+fn fill(queue: &mut mpsc::Receiver<Write>, batch: &mut Vec<Write>) {
+    while batch.len() < QUEUE
+        && let Ok(write) = queue.try_recv()
+    {
+        batch.push(write);
+    }
+}
+
+fn reason(error: &JournalError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn commit<'a>(store: &mut Connection, writes: impl Iterator<Item = &'a Write>, now: u64) -> Result<(), JournalError> {
+    let transaction = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction.prepare_cached("UPDATE life SET alive = ?1")?.execute([now as i64])?;
+    for write in writes {
+        apply(&transaction, write, now)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn apply(store: &Transaction<'_>, write: &Write, now: u64) -> rusqlite::Result<()> {
+    match write {
+        Write::Message { cache, topic, routes, place, received, token_id, payload, incident } => {
+            if let Some(incident) = incident {
+                record(store, cache, topic, incident, now)?;
+            }
+            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number";
+            store.prepare_cached(sql)?.execute(params![cache, topic, place.page as i64, place.number as i64])?;
+            for route in routes.iter() {
+                insert(store, *route, *place, *received, token_id, payload, now)?;
+            }
+            Ok(())
+        }
+        Write::Incident { cache, topic, incident } => record(store, cache, topic, incident, now),
+        Write::Delivered { id, route } => {
+            let deleted = store.prepare_cached("DELETE FROM pending WHERE id = ?1")?.execute([id])?;
+            count(store, "UPDATE route SET delivered = delivered + ?2 WHERE id = ?1", *route, deleted)
+        }
+        Write::Dead { id, attempts, reason } => {
+            let sql = "INSERT INTO dead (route, page, number, received, token_id, text, attempts, uncertain, died, reason)
+                       SELECT route, page, number, received, token_id, text, ?2, uncertain, ?3, ?4 FROM pending WHERE id = ?1";
+            store.prepare_cached(sql)?.execute(params![id, attempts, now as i64, reason])?;
+            store.prepare_cached("DELETE FROM pending WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        }
+        Write::Tried { id, attempts, uncertain } => {
+            let sql = "UPDATE pending SET attempts = ?2, uncertain = ?3 WHERE id = ?1";
+            store.prepare_cached(sql)?.execute(params![id, attempts, uncertain.map(|at| at as i64)])?;
+            Ok(())
+        }
+        Write::Flush(_) => Ok(()),
+        Write::Ceded { route, to } => {
+            let sql = "DELETE FROM pending WHERE route = ?1 AND NOT redriven
+                       AND (page < ?2 OR page = ?2 AND number <= ?3)";
+            let values = params![route, to.page as i64, to.number as i64];
+            let deleted = store.prepare_cached(sql)?.execute(values)?;
+            count(store, "UPDATE route SET ceded = ceded + ?2 WHERE id = ?1", *route, deleted)
+        }
+    }
+}
+
+fn count(store: &Transaction<'_>, sql: &str, route: i64, by: usize) -> rusqlite::Result<()> {
+    store.prepare_cached(sql)?.execute(params![route, by as i64])?;
+    Ok(())
+}
+
+fn insert(
+    store: &Transaction<'_>,
+    route: i64,
+    place: Place,
+    received: u64,
+    token_id: &str,
+    payload: &Payload,
+    now: u64,
+) -> rusqlite::Result<()> {
+    let (page, number, received) = (place.page as i64, place.number as i64, received as i64);
+    match payload {
+        Payload::Text(text) => {
+            let sql = "INSERT INTO pending (route, page, number, received, token_id, text)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, text])?;
+        }
+        Payload::Binary(bytes) => {
+            let sql = "INSERT INTO dead (route, page, number, received, token_id, binary, attempts, died, reason)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, 'binary: a webhook carries text only')";
+            store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, bytes, now as i64])?;
+        }
+    }
+    count(store, "UPDATE route SET received = received + ?2 WHERE id = ?1", route, 1)
+}
+
+fn record(store: &Transaction<'_>, cache: &str, topic: &str, incident: &Incident, now: u64) -> rusqlite::Result<()> {
+    let Incident { kind, before, after, missed } = incident;
+    let sql = "INSERT INTO incident
+               (at, cache, topic, kind, before_page, before_number, after_page, after_number, missed)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    store.prepare_cached(sql)?.execute(params![
+        now as i64,
+        cache,
+        topic,
+        kind.name(),
+        before.page as i64,
+        before.number as i64,
+        after.page as i64,
+        after.number as i64,
+        missed.map(|missed| missed as i64),
+    ])?;
+    let forget = "DELETE FROM incident WHERE id <= (SELECT max(id) FROM incident) - ?1";
+    store.prepare_cached(forget)?.execute([MAX_INCIDENTS])?;
+    Ok(())
+}
