@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
 # What is built and deployed: by default for this machine's processor, but `make deploy` deploys to arm64.
 ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
 TARGET = $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
-BINARIES ?= handler redrive publisher
+BINARIES ?= handler redrive publisher relay
 STARTUP_BUDGET ?= 5
 export LOCAL_PORT ?= 8080
 export HANDLER_PORT ?= 9000

@@ -1,9 +1,10 @@
-//! A serverless webhook handler for Momento Topics, the publisher that mints its users' tokens, and a Momento-compatible server
-//! to run all of it on one machine.
+//! A serverless webhook handler for Momento Topics, the publisher that mints its users' tokens, the relay that delivers their
+//! messages, and a Momento-compatible server to run all of it on one machine.
 //!
 //! The flows, in the order in which an event meets them:
 //!
 //! - **publisher**: [`publisher`] mints a token for one user and one topic ([`momento`]), and publishes as that user.
+//! - **relay**: [`relay`] subscribes to topics, keeps each message in a journal, and delivers it, signed, until it is accepted.
 //! - **local**: [`local`] stands for Momento and Secrets Manager, and delivers webhooks as Momento's retired service did.
 //! - **handler**: [`handler`] takes a webhook in through a function URL, verifies it ([`signature`], with what [`secrets`]
 //!   keeps), reads it ([`event`]), claims it, reads its user, and lets the application react ([`reaction`]). What cannot be

@@ -89,6 +89,24 @@ pub(crate) fn publisher(momento: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// The relay, from `local`'s topic to this URL, with the signing secret from there too.
+pub(crate) fn relay(momento: &str, url: &str, journal: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    command
+        .args(["run", "--allow-loopback", "--listen", "127.0.0.1:0", "--data"])
+        .arg(journal)
+        .args(["--route", &format!("course-comments/comment={url}")])
+        .env("MOMENTO_ENDPOINT_URL", momento)
+        .env("MOMENTO_API_KEY_SECRET_NAME", API_KEY_SECRET)
+        .env("MOMENTO_SIGNING_SECRET_NAME", SIGNING_SECRET_NAME)
+        .env("AWS_ENDPOINT_URL", momento)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("RUST_LOG", "trace");
+    command
+}
+
 /// A program that `make tools` installs.
 fn tool(name: &str) -> Command {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python/bin").join(name);

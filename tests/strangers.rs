@@ -13,8 +13,8 @@ use momento_webhook::local::{Config, Seed};
 use momento_webhook::signature::{HEADER, Secret, sign};
 
 use crate::fixture::{SIGNING_SECRET_NAME, account, comment, comments, now, scale, seed, signature_of};
-use crate::processes::{Lambda, Output, lambda, moto, publisher};
-use crate::stack::local;
+use crate::processes::{Lambda, Output, lambda, moto, publisher, relay};
+use crate::stack::{eventually, local};
 
 /// Passes requests on, and counts them.
 async fn counted(target: &str) -> (String, Arc<AtomicU64>) {
@@ -110,6 +110,9 @@ async fn sing(output: &Output) -> Vec<String> {
     let _functions = ["handler", "redrive", "publisher"]
         .map(|function| output.capture(lambda.function(function, &local.url, &local.url, &variables)));
 
+    let journal = tempfile::tempdir().unwrap();
+    let _relay = output.capture(relay(&local.url, &lambda.function_url("handler"), journal.path()));
+
     canaries.extend(deliver_everything(&lambda).await);
     let mut parked = Vec::new();
     for record in sqs.receive_message().queue_url(&queue).wait_time_seconds(6).send().await.unwrap().messages() {
@@ -128,6 +131,14 @@ async fn sing(output: &Output) -> Vec<String> {
     for key in ["canary-key", &crate::fixture::v1_key("canary-key")] {
         output.run(publisher(&local.url, &["publish", "canary-text"]).env("MOMENTO_API_KEY", key)); // one is no key
     }
+    let delivered = "\"outcome\":\"Accepted\"";
+    eventually(async || {
+        let text = r#"{"courseId":7,"comment":"canary-text"}"#;
+        let publish = &mut publisher(&local.url, &["publish", text]);
+        output.run(publish.env("MOMENTO_API_KEY", crate::fixture::v1_key("canary-key")));
+        (output.read().matches(delivered).count() > 1).then_some(()) // one of them came through the relay
+    })
+    .await;
     canaries
 }
 
