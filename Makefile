@@ -39,7 +39,7 @@ test: lint unit lean infra-test ## Formatting, lints, every test
 
 .PHONY: test-full
 test-full: tools ## The tests that can be larger, at full size: tens of thousands of events
-	FULL=1 cargo test --locked --release -- --nocapture
+	FULL=1 cargo test --locked
 
 .PHONY: lint
 lint:

@@ -60,7 +60,7 @@ async fn misbehave(deployment: &Deployment, faults: &Faults, variables: &[(&str,
 
 /// Redrives until the queue is empty, keeping what fails for the next round, as SQS would.
 async fn redrive_everything(deployment: &Deployment, queues: &Queues) -> usize {
-    let (mut records, mut total, end) = (Vec::new(), 0, Instant::now() + Duration::from_secs(300));
+    let (mut records, mut total, end) = (Vec::new(), 0, Instant::now() + Duration::from_secs(1_200));
     loop {
         let received = queues.receive_now().await;
         total += received.len();
