@@ -95,8 +95,11 @@ impl<R: Reaction> Redrive<R> {
         if let Some(settlement) = attempt.settlement {
             settlement.settle().await;
         }
-        let cause = attempt.outcome.as_ref().err().map(ToString::to_string);
-        tracing::info!(event_id = %id, outcome = ?attempt.outcome.as_ref().ok(), cause, "parked event taken up");
+        let outcome = match &attempt.outcome {
+            Ok(processed) => format!("{processed:?}"),
+            Err(fault) => fault.to_string(),
+        };
+        tracing::info!(event_id = %id, outcome, "parked event taken up");
         match attempt.outcome {
             Ok(processed) => {
                 let metric = if processed == Processed::Done { Metric::Accepted } else { Metric::Duplicate };

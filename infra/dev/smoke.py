@@ -57,8 +57,18 @@ def main():
 
 def secret(name):
     import boto3  # comes with moto
+    import botocore.exceptions
 
-    return boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
+    try:
+        client = boto3.client("secretsmanager", region_name=region())
+        return client.get_secret_value(SecretId=name)["SecretString"]
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        sys.exit(f"error: cannot read the secret {name}: {error}")
+
+
+def region():
+    # boto3 knows the second alone; every other SDK takes both.
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or sys.exit("error: set AWS_REGION")
 
 
 def signed_for_aws(url, headers, body):
@@ -68,8 +78,7 @@ def signed_for_aws(url, headers, body):
 
     session = botocore.session.get_session()
     request = botocore.awsrequest.AWSRequest("POST", url, headers={**headers, "host": urlparse(url).netloc}, data=body)
-    region = session.get_config_variable("region") or "us-east-1"
-    botocore.auth.SigV4Auth(session.get_credentials(), "lambda", region).add_auth(request)
+    botocore.auth.SigV4Auth(session.get_credentials(), "lambda", region()).add_auth(request)
     return dict(request.headers)
 
 
