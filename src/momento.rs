@@ -114,13 +114,17 @@ impl Momento {
         stored("set_if_equal", calls.once("set_if_equal", send).await?.result)
     }
 
-    /// The first `count` entries of a list; none where there is no such list.
+    /// At most `count` entries of a list, from the one at `start` on; none where there are no such.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn list_newest(&self, cache: &str, list: &str, count: u32) -> Result<Vec<Vec<u8>>, Error> {
-        let end = list_fetch_request::EndIndex::ExclusiveEnd(i32::try_from(count).unwrap_or(i32::MAX));
-        let request = ListFetchRequest { list_name: list.into(), start_index: None, end_index: Some(end) };
+    pub async fn list_range(&self, cache: &str, list: &str, start: u32, count: u32) -> Result<Vec<Vec<u8>>, Error> {
+        let index = |at: u32| i32::try_from(at).unwrap_or(i32::MAX);
+        let request = ListFetchRequest {
+            list_name: list.into(),
+            start_index: Some(list_fetch_request::StartIndex::InclusiveStart(index(start))),
+            end_index: Some(list_fetch_request::EndIndex::ExclusiveEnd(index(start.saturating_add(count)))),
+        };
         let calls = &self.0.calls;
         let send = || async { calls.cache().list_fetch(calls.request(cache, request.clone())?).await };
         match calls.repeatable("list_fetch", send).await?.list {

@@ -259,3 +259,18 @@ async fn a_cache_that_forgets_its_claims_lets_an_event_happen_again() {
     assert_eq!(fixture.answer(&delivery(&event)).await.status(), 200);
     assert_eq!(fixture.comments("1").await.len(), 2);
 }
+
+#[tokio::test]
+async fn an_entry_is_found_beneath_many_newer_ones() {
+    let fixture = Fixture::new(&[("CLAIM_LEASE_SECONDS", "1"), ("COMMENTS_KEPT", "1000")]).await;
+    let event = comment("1", "x");
+    let (_, aftermath) = fixture.handler.invoke(&to_raw_value(&delivery(&event)).unwrap(), &Context::default()).await;
+    drop(aftermath); // as though the process had ended here
+    for _ in 0..150 {
+        fixture.account.list_push_front(crate::fixture::CACHE, "1", r#"{"id":"another"}"#).await.unwrap();
+    }
+    deliver_until_done(&fixture, &event).await;
+    let id = event.id().to_string();
+    let times = fixture.comments("1").await.iter().filter(|entry| entry["id"] == *id).count();
+    assert_eq!(times, 1);
+}

@@ -94,8 +94,8 @@ impl Reaction for CourseComments {
     }
 }
 
-/// How many of the newest entries are looked at for one that an earlier attempt may have pushed: what that costs is bounded.
-const LOOKED_AT: u32 = 100;
+/// How many entries are read at a time: at 64 KiB each they fit into one answer.
+const PAGE: u32 = 100;
 
 /// The comments of one course.
 struct Entries<'a> {
@@ -116,8 +116,17 @@ impl Entries<'_> {
         struct Known {
             id: String,
         }
-        let newest = self.momento.list_newest(self.cache, self.list, self.bounds.newest.min(LOOKED_AT)).await?;
-        Ok(newest.iter().any(|entry| serde_json::from_slice(entry).is_ok_and(|known: Known| known.id == id)))
+        // All that are kept, page by page. What is pushed meanwhile moves entries on, to a later page and never to an earlier.
+        for start in (0..self.bounds.newest).step_by(PAGE as usize) {
+            let page = self.momento.list_range(self.cache, self.list, start, PAGE).await?;
+            if page.iter().any(|entry| serde_json::from_slice(entry).is_ok_and(|known: Known| known.id == id)) {
+                return Ok(true);
+            }
+            if page.len() < PAGE as usize {
+                break;
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -65,7 +65,7 @@ impl Letterbox {
 /// # Errors
 /// [`Error`].
 pub(crate) async fn read(momento: &Momento, route: &RouteName, cache: Option<&str>) -> Result<Vec<Value>, Error> {
-    let entries = momento.list_newest(cache.unwrap_or(&route.cache), &list(route), BOUNDS.newest).await?;
+    let entries = momento.list_range(cache.unwrap_or(&route.cache), &list(route), 0, BOUNDS.newest).await?;
     Ok(entries.iter().filter_map(|entry| serde_json::from_slice(entry).ok()).collect())
 }
 
