@@ -101,7 +101,7 @@ impl Stack {
     }
 
     fn handler(&self) -> Process {
-        let more = [("CLAIM_LEASE_SECONDS", "2"), ("COMMENTS_KEPT", "1000")];
+        let more = [("CLAIM_LEASE_SECONDS", "4"), ("COMMENTS_KEPT", "1000")]; // longer than an attempt
         self.lambda.start("handler", &self.account, &self.account, &more)
     }
 
