@@ -212,8 +212,8 @@ pub struct ProcessingConfig {
     pub users: UserConfig,
     /// `CLAIM_CACHE`: where claims lie, under `claim/`; the event's own cache where it is not set.
     pub claim_cache: Option<String>,
-    /// `CLAIM_LEASE_SECONDS`: how long an attempt may hold an event, 90 where it is not set. Longer than the longest
-    /// timeout of the functions that process, or two of them could work on one event.
+    /// `CLAIM_LEASE_SECONDS`: how long an attempt holds an event at most, 90 where it is not set. It is given up by then;
+    /// but a call that was under way may still be applied, so let it be longer than the functions' timeouts.
     pub claim_lease: Duration,
     /// How long a fetched secret serves.
     pub secrets: SecretsConfig,

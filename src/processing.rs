@@ -158,9 +158,9 @@ impl<R: Reaction> Processor<R> {
         let _ = self.api_key.momento(now).await;
     }
 
-    /// Processes one event within `budget`.
+    /// Processes one event within `budget`, and within its lease, however short that is: after it another attempt may begin.
     pub(crate) async fn process(&self, event: &Event, given: Given<'_>, budget: Duration) -> Attempt {
-        let mut held = None;
+        let (mut held, budget) = (None, budget.min(self.lease));
         let outcome = tokio::time::timeout(budget, self.attempt(event, given, &mut held)).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Fault::Unknown(OutOfTime.into())));
         if outcome.as_ref().is_err_and(is_unauthenticated) {

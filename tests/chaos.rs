@@ -46,15 +46,18 @@ async fn send_until_accepted(deployment: &Deployment, event: &Event) {
     panic!("never accepted");
 }
 
-/// Kills the handler, starts it again, and switches faults, until everything has been sent.
+/// Kills the handlers, starts them again, and switches faults, until everything has been sent.
 async fn misbehave(deployment: &Deployment, faults: &Faults, variables: &[(&str, &str)]) {
     for round in 0.. {
-        let handler = deployment.start("handler", variables);
+        let handlers = ["1", "1", "8"].map(|events_at_a_time| {
+            let at_a_time = ("AWS_LAMBDA_MAX_CONCURRENCY", events_at_a_time);
+            deployment.start("handler", &[variables, &[at_a_time]].concat())
+        });
         for step in 0..3 {
             faults.set([FAULTS[(round * 3 + step) % FAULTS.len()].parse().unwrap()]).unwrap();
             sleep(Duration::from_millis(400)).await; // the time for it to do harm
         }
-        drop(handler); // SIGKILL, whatever it is doing
+        drop(handlers); // SIGKILL, whatever they are doing
     }
 }
 
@@ -97,7 +100,7 @@ async fn whatever_fails_every_event_has_its_effect_exactly_once() {
     let sending = futures::stream::iter(events.iter().enumerate())
         .flat_map(|(number, event)| futures::stream::iter(std::iter::repeat_n(event, 1 + number % 3)))
         .map(|event| send_until_accepted(&deployment, event))
-        .buffer_unordered(8)
+        .buffer_unordered(64) // most of them wait for a handler that was killed
         .collect::<Vec<()>>();
     tokio::select! {
         _ = sending => {}

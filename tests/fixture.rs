@@ -15,7 +15,7 @@ use momento_webhook::config::HandlerConfig;
 use momento_webhook::event::Event;
 use momento_webhook::handler::Handler;
 use momento_webhook::local::{Config, Seed};
-use momento_webhook::reaction::{CourseComments, CourseCommentsConfig};
+use momento_webhook::reaction::{CourseComments, CourseCommentsConfig, Reaction};
 use momento_webhook::signature::{HEADER, Secret, sign};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ pub(crate) async fn handler(url: &str, aws: &SdkConfig, more: &[(&str, &str)]) -
     Handler::start(config, aws, reaction).await
 }
 
-pub(crate) async fn answer(handler: &Handler<CourseComments>, request: &Value) -> Answer {
+pub(crate) async fn answer<R: Reaction>(handler: &Handler<R>, request: &Value) -> Answer {
     static REQUESTS: AtomicU64 = AtomicU64::new(0);
     let mut context = Context::default();
     context.request_id = format!("request-{}", REQUESTS.fetch_add(1, Ordering::Relaxed));

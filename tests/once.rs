@@ -130,6 +130,16 @@ async fn what_takes_too_long_is_given_up_while_the_sender_still_waits() {
     aftermath.finish().await;
 }
 
+#[tokio::test]
+async fn no_attempt_outlives_its_lease() {
+    let local = local(Config { seed: seed(), ..Config::default() }).await;
+    let config = HandlerConfig::from_lookup(&variables(&local.url, &[("CLAIM_LEASE_SECONDS", "1")])).unwrap();
+    let handler = Handler::start(config, &aws(&local.url).await, Slow(Duration::from_secs(60))).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(answer(&handler, &delivery(&comment("1", "x"))).await.status(), 503);
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+}
+
 /// A handler whose Momento misbehaves on request, with a lease of two seconds.
 async fn faulty() -> (Fixture, Faults) {
     let faults = Faults::default();
