@@ -6,6 +6,7 @@ mod processes;
 mod stack;
 
 mod chaos;
+mod deploy;
 mod handler;
 mod lambda;
 mod local;

@@ -15,8 +15,8 @@ export class Handler extends RustFunction {
     super(scope, id, 'handler', options, {
       description: 'Momento webhook: verifies events and reacts to them',
       memorySize: 256,
-      // The sender waits for 5 s. The handler has parked what it could not process by 4 s after the request came in,
-      // which is never later than 4 s after this clock was started; a start that is not warm comes before it.
+      // The sender waits for 5 s. The handler has parked what it could not process by 3.8 s after the request came in, and
+      // this clock starts no earlier than that.
       timeout: Duration.seconds(4),
       reservedConcurrentExecutions: options.reservedConcurrency,
       environment: {
