@@ -117,10 +117,20 @@ impl Queues {
         eventually(async || Some(self.receive_now().await).filter(|messages| !messages.is_empty())).await
     }
 
-    pub(crate) async fn receive_now(&self) -> Vec<aws_sdk_sqs::types::Message> {
+    async fn receive_now(&self) -> Vec<aws_sdk_sqs::types::Message> {
         let receive = self.sqs.receive_message().queue_url(&self.parked).max_number_of_messages(10);
         let received = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();
         received.messages.unwrap_or_default()
+    }
+
+    /// Takes records out for good.
+    pub(crate) async fn take(&self) -> Vec<aws_sdk_sqs::types::Message> {
+        let received = self.receive_now().await;
+        for record in &received {
+            let delete = self.sqs.delete_message().queue_url(&self.parked);
+            delete.receipt_handle(record.receipt_handle().unwrap()).send().await.unwrap();
+        }
+        received
     }
 
     async fn send(&self, body: &str) {
