@@ -163,6 +163,9 @@ pub(crate) async fn lambda() -> Lambda {
     }
 }
 
+/// A batch while everything fails takes its time.
+const LONGEST_RUN: Duration = Duration::from_secs(120);
+
 impl Lambda {
     /// Starts one of our binaries as the function of that name, on these services.
     pub(crate) fn start(&self, function: &str, momento: &str, aws: &str, more: &[(&str, &str)]) -> Process {
@@ -200,7 +203,7 @@ impl Lambda {
     /// Invokes a function directly, as an event source does.
     pub(crate) async fn invoke(&self, function: &str, payload: &Value) -> Value {
         let url = format!("http://127.0.0.1:{}/2015-03-31/functions/{function}/invocations", self.port);
-        let answer = self.http.post(url).body(payload.to_string()).send().await.unwrap();
+        let answer = self.http.post(url).timeout(LONGEST_RUN).body(payload.to_string()).send().await.unwrap();
         serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
     }
 }
