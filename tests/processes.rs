@@ -108,7 +108,7 @@ pub(crate) fn relay(momento: &str, url: &str, journal: &Path) -> Command {
 }
 
 /// A program that `make tools` installs.
-fn tool(name: &str) -> Command {
+pub(crate) fn tool(name: &str) -> Command {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/python/bin").join(name);
     assert!(path.exists(), "{} is not there: run `make tools`", path.display());
     Command::new(path)
