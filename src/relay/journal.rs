@@ -93,10 +93,11 @@ impl Ledger {
 }
 
 /// A route as the journal knows it. Its URL is not part of it: that may be corrected while messages wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct RouteName {
     pub(crate) cache: String,
     pub(crate) topic: String,
+    #[serde(rename = "route")]
     pub(crate) name: String,
 }
 
