@@ -9,11 +9,10 @@ use serde_json::json;
 use super::super::account::Account;
 use super::super::check::account;
 use super::super::config::{Config, Route};
-use super::super::destination::Sender;
 use super::super::fate::Fate;
 use super::super::journal::{Letter, Pending, RouteName};
 use super::super::letterbox::{self, Kept};
-use super::super::sender;
+use super::super::sender::Sender;
 use super::{Letters, is_forgotten, summary, warn_of_old, whole};
 use crate::aws;
 use crate::secrets::SecretsManager;
@@ -83,7 +82,7 @@ impl InMomento<'_> {
         allow_repeat: bool,
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
-        let senders = self.config.routes.iter().map(|route| sender(self.config, route, &self.aws, &self.manager));
+        let senders = self.config.routes.iter().map(|route| Sender::new(self.config, route, &self.aws, &self.manager));
         let senders = senders.collect::<Result<Vec<Sender>, _>>()?;
         let (mut done, mut old, mut refused, mut fault) = (0, 0, 0, None);
         for kept in letters {
