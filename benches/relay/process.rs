@@ -94,7 +94,7 @@ fn relay(momento: &str, receiver: &str, probes: &str) -> Result<Command> {
 fn there(path: &str) -> Result<PathBuf> {
     let path = root().join(path);
     if !path.exists() {
-        bail!("{} is not there: run `make bench-subjects`", path.display());
+        bail!("{} is not there: run `make bench`", path.display());
     }
     Ok(path)
 }

@@ -63,27 +63,33 @@ pub(crate) struct State {
 impl Destination {
     /// Runs until it is told to stop and what is under way has ended. Dropped before, it abandons what is under way.
     pub(crate) async fn run(mut self) {
-        let mut committed = self.journal.committed();
+        let mut accepted = self.journal.accepted();
+        accepted.mark_changed(); // before there was anybody to be told
         loop {
             if *self.stopping.borrow_and_update() {
                 break;
             }
             if !*self.active.borrow_and_update() {
                 self.abandon().await;
+                accepted.mark_changed();
                 tokio::select! {
                     _ = self.active.changed() => {}
                     _ = self.stopping.changed() => {}
                 }
                 continue;
             }
-            committed.mark_unchanged();
-            self.read().await;
+            if self.state.window.wants_more() && accepted.has_changed().unwrap_or(true) {
+                accepted.mark_unchanged();
+                if self.read().await {
+                    accepted.mark_changed(); // there may be more
+                }
+            }
             let next = self.begin().await;
             let wake = next.unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK);
             tokio::select! {
                 Some(done) = self.state.under_way.join_next() => self.settle_all(done).await,
-                _ = committed.changed(), if self.state.window.room() > 0 => {}
-                () = tokio::time::sleep_until(wake) => {}
+                _ = accepted.changed(), if self.state.window.wants_more() => accepted.mark_changed(),
+                () = tokio::time::sleep_until(wake) => accepted.mark_changed(),
                 _ = self.active.changed() => {}
                 _ = self.stopping.changed() => {}
             }
@@ -93,15 +99,20 @@ impl Destination {
         }
     }
 
-    /// Fills the window from the journal.
-    async fn read(&mut self) {
+    /// Fills the window from the journal; is it full, so that there may be more?
+    async fn read(&mut self) -> bool {
         let window = &mut self.state.window;
-        match self.journal.pending(self.number, window.read_to(), window.room()).await {
+        let room = window.room();
+        match self.journal.pending(self.number, window.read_to(), room).await {
             Ok(found) => {
-                let now = Instant::now();
+                let (now, is_full) = (Instant::now(), found.len() == room);
                 found.into_iter().for_each(|pending| window.add(pending, &self.sender.route, now));
+                is_full
             }
-            Err(error) => self.health.set("journal", format!("the journal cannot be read: {error}")),
+            Err(error) => {
+                self.health.set("journal", format!("the journal cannot be read: {error}"));
+                false
+            }
         }
     }
 

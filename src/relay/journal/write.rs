@@ -74,7 +74,7 @@ pub(super) async fn run(
     store: Arc<Mutex<Connection>>,
     mut accepts: mpsc::Receiver<Write>,
     mut settles: mpsc::Receiver<Write>,
-    commits: watch::Sender<u64>,
+    accepted: watch::Sender<u64>,
     health: Health,
 ) {
     let mut batch = Batch::default();
@@ -92,7 +92,7 @@ pub(super) async fn run(
         }
         fill(&mut settles, &mut batch.settles);
         fill(&mut accepts, &mut batch.accepts);
-        let (store, now) = (Arc::clone(&store), clock::now());
+        let (store, now, waiting) = (Arc::clone(&store), clock::now(), batch.accepts.len());
         let committing = tokio::task::spawn_blocking(move || {
             let done = batch.commit(&mut lock(&store), now);
             (batch, done)
@@ -103,7 +103,9 @@ pub(super) async fn run(
             Ok(()) => health.clear("journal"),
             Err(error) => health.set("journal", format!("the journal cannot be written: {}", reason(&error))),
         }
-        commits.send_modify(|count| *count += 1);
+        if batch.accepts.len() < waiting {
+            accepted.send_modify(|count| *count += 1);
+        }
         if ended && batch.is_empty() {
             return;
         }
