@@ -59,9 +59,11 @@ BENCH_JS := benches/javascript/node_modules/.installed
 BENCH := cargo bench --locked --no-default-features --features local
 
 .PHONY: bench
-bench: bench-subjects ## The benchmarks, as a table; BENCH_OPTIONS=--quick takes a minute
+bench: bench-subjects ## The benchmarks, as tables; BENCH_OPTIONS=--quick takes two minutes
+	cargo build --release --locked --no-default-features --features relay --bin relay
 	$(BENCH) --bench micro
 	$(BENCH) --bench lambda -- $(BENCH_OPTIONS)
+	$(BENCH) --bench relay -- $(BENCH_OPTIONS)
 
 .PHONY: bench-startup
 bench-startup: bench-subjects ## Count the instructions of the handler's start, and hold them to a budget, in millions

@@ -2,8 +2,8 @@
 //!
 //! `config` says what to do. `account` keeps the connections to Momento. A message is taken from its topic by `subscribe`,
 //! which follows the topic with a `cursor`; gets its time of receipt, from `receipts` where the journal is not enough; and
-//! is accepted into the `journal`. From there each route's `destination` reads it into its `window`, attempts it through
-//! `delivery`, learns its `fate`, leaves the destination alone when its `breaker` says so, and settles it in the
+//! is accepted into the `journal`. From there each route's `destination` reads it into its `window`, has its
+//! `sender` attempt it, learns its `fate`, leaves the destination alone when its `breaker` says so, and settles it in the
 //! journal: delivered, to be tried again, or a dead letter (`letters`, `letterbox`). `lease` and `marks` are for two relays, and for one
 //! without a disk. `health`, `metrics` and `http` tell how it goes.
 
@@ -27,6 +27,7 @@ mod marks;
 mod metrics;
 mod position;
 mod receipts;
+mod sender;
 mod standard;
 mod subscribe;
 mod terminal;
@@ -42,20 +43,19 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use account::Accounts;
-use aws_auth::AwsAuth;
 use cursor::Cursor;
-use destination::{Destination, Sender};
+use destination::Destination;
 use health::Health;
-use journal::{Journal, RouteName};
+use journal::Journal;
 use lease::Lease;
 use letterbox::Letterbox;
 use marks::{Mark, Marks};
 use metrics::{RouteMetrics, TopicMetrics};
 use receipts::Receipts;
+use sender::Sender;
 use subscribe::Subscriber;
 
-use crate::delivery;
-use crate::secrets::{SecretsManager, SigningKey};
+use crate::secrets::SecretsManager;
 
 pub use args::Cli;
 pub use config::{Config, RelayConfigError};
@@ -63,6 +63,7 @@ pub use journal::JournalError;
 
 /// How long the last writes and the hand-over may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
 /// Why the relay did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -149,7 +150,7 @@ impl Relay {
         let topics = config.topics();
         let mut senders = Vec::new();
         for route in &config.routes {
-            let sender = sender(&config, route, aws, &manager)?;
+            let sender = Sender::new(&config, route, aws, &manager)?;
             senders.push((journal.route(sender.name.clone()).await?, Arc::new(sender)));
         }
         for (number, name, ledger) in journal.ledgers().await? {
@@ -293,30 +294,6 @@ impl Relay {
 
     fn lease(&self) -> Lease {
         let names = self.senders.iter().map(|(_, sender)| &sender.name);
-        let mut names: Vec<[&[u8]; 3]> =
-            names.map(|name| [name.cache.as_bytes(), name.topic.as_bytes(), name.name.as_bytes()]).collect();
-        names.sort_unstable(); // the other relay may have them in another order
-        let first = self.config.routes.first().map(|route| route.cache.clone()).unwrap_or_default();
-        Lease {
-            accounts: self.accounts.clone(),
-            cache: self.config.standby.cache.clone().or(self.config.position.cache.clone()).unwrap_or(first),
-            key: receipts::key("lease", names.as_flattened()),
-            owner: self.owner.clone(),
-            length: self.config.standby.lease,
-            health: self.health.clone(),
-        }
+        Lease::new(self.accounts.clone(), &self.config, names, self.owner.clone(), self.health.clone())
     }
-}
-
-/// What a route's attempts need.
-fn sender(config: &Config, route: &config::Route, aws: &SdkConfig, manager: &SecretsManager) -> Result<Sender, Error> {
-    let secret = route.signing_secret.clone().or(config.account.signing_secret.clone()).unwrap_or_default();
-    let auth = || AwsAuth::new(aws, route.aws_region.as_deref(), route.url.host_str());
-    Ok(Sender {
-        name: RouteName { cache: route.cache.clone(), topic: route.topic.clone(), name: route.name.clone() },
-        client: delivery::client(config.network.reach(), route.concurrency).map_err(Error::Client)?,
-        key: SigningKey::new(manager.clone(), secret, &config.account.secrets),
-        aws: route.aws_auth.then(auth).transpose().map_err(|error| Error::AwsAuth(error.to_string()))?,
-        route: route.clone(),
-    })
 }

@@ -15,12 +15,6 @@ use crate::stack::eventually;
 /// Killed when it goes out of scope.
 pub(crate) struct Process(Child);
 
-impl Process {
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
-    }
-}
-
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();

@@ -8,6 +8,7 @@ mod delivering; // what is sent, and when it is sent again
 mod letters; // dead letters, with the command line
 mod pair; // two relays, and one without a disk
 mod processes; // all of it as processes, killed one after another
+mod signing; // what other implementations say of its signatures
 mod subscribing; // what a topic may do to a subscriber
 
 use std::path::Path;

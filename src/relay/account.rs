@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 
 use super::backoff::Backoff;
 use super::config::Account as Config;
@@ -14,7 +16,7 @@ use crate::momento::{Credentials, Momento};
 use crate::secrets::SecretsManager;
 
 /// What a call to Momento may take.
-const CALL: Duration = Duration::from_secs(5);
+pub(crate) const CALL: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 /// How often a connection is checked, and how long it may take to answer: what a NAT forgot is noticed within these.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -61,9 +63,20 @@ impl Account {
         self.channels[subscription / STREAMS % self.channels.len()].clone()
     }
 
-    /// What goes into `authorization`.
-    pub(crate) fn token(&self) -> &str {
-        self.token.expose_secret()
+    /// A request as Momento wants it.
+    pub(crate) fn request<T>(&self, cache: &str, message: T) -> Result<Request<T>, Status> {
+        let ascii = |value: &str| {
+            MetadataValue::try_from(value).map_err(|_| Status::invalid_argument("a header that cannot be sent"))
+        };
+        let mut request = Request::new(message);
+        let headers = request.metadata_mut();
+        let mut token = ascii(self.token.expose_secret())?;
+        token.set_sensitive(true);
+        headers.insert("authorization", token);
+        headers.insert("cache", ascii(cache)?);
+        headers.insert("agent", MetadataValue::from_static(concat!("rust:topic:", env!("CARGO_PKG_VERSION"))));
+        headers.insert("runtime-version", MetadataValue::from_static("rust"));
+        Ok(request)
     }
 }
 

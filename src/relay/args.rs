@@ -96,7 +96,7 @@ impl Cli {
                 running.await.context("the relay did not start")
             }
             Command::Check => check::check(config, &aws::anywhere().await, &mut std::io::stdout()).await,
-            Command::Dlq(letters) => letters.execute(&config, &mut std::io::stdout()).await,
+            Command::Dlq(letters) => letters.execute(config, &mut std::io::stdout()).await,
         }
     }
 }

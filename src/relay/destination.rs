@@ -1,79 +1,27 @@
-//! One route's destination: signs, sends, and does with the outcome what the journal then remembers.
+//! One route's destination: what is attempted when, and what becomes of it, which the journal then remembers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::header::HeaderName;
-use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::aws_auth::AwsAuth;
 use super::backoff::Backoff;
 use super::breaker::{Breaker, May};
-use super::config::{Mode, Route};
+use super::config::Mode;
 use super::fate::Fate;
 use super::health::Health;
 use super::journal::{Journal, Pending, RouteName, Write};
 use super::letterbox::Letterbox;
 use super::metrics::RouteMetrics;
-use super::standard;
+use super::sender::Sender;
 use super::window::Window;
 use crate::clock;
-use crate::delivery::{self, Post};
-use crate::event::Event;
-use crate::secrets::SigningKey;
 
-/// The same on every attempt at a message.
-const EVENT_ID: HeaderName = HeaderName::from_static("momento-webhook-event-id");
-/// 1 on the first attempt.
-const ATTEMPT: HeaderName = HeaderName::from_static("momento-webhook-attempt");
 /// How often the journal is looked into without a sign, for what the command line has put back.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What attempts need. Shared by those that are under way.
-pub(crate) struct Sender {
-    pub(crate) name: RouteName,
-    pub(crate) route: Route,
-    pub(crate) client: reqwest::Client,
-    pub(crate) key: SigningKey,
-    pub(crate) aws: Option<AwsAuth>,
-}
-
-impl Sender {
-    /// One attempt, the `number`th at this message. Without a signature nothing is sent.
-    pub(crate) async fn attempt(&self, pending: &Pending, number: u32) -> Fate {
-        let now = clock::now();
-        let (secret, text) = match self.key.get(now).await {
-            Ok(key) => key,
-            Err(error) => return Fate::Fault(format!("there is no secret to sign with: {error}")),
-        };
-        let event = Event {
-            cache: self.name.cache.clone(),
-            topic: self.name.topic.clone(),
-            event_timestamp: pending.received,
-            publish_timestamp: now,
-            topic_sequence_number: pending.place.number,
-            token_id: pending.token_id.clone(),
-            text: pending.text.clone(),
-        };
-        let id = event.id();
-        let mut post = Post::new(self.route.url.clone(), &event, &secret);
-        post.header(EVENT_ID, &id.to_string());
-        post.header(ATTEMPT, &number.to_string());
-        if self.route.standard_webhooks {
-            standard::sign(&mut post, id, text.expose_secret(), now);
-        }
-        if let Some(aws) = &self.aws
-            && let Err(error) = aws.sign(&mut post, SystemTime::now()).await
-        {
-            return Fate::Fault(error.to_string());
-        }
-        Fate::of(delivery::send(&self.client, post, self.route.deadline).await)
-    }
-}
 
 /// What came of an attempt.
 struct Done {
@@ -115,27 +63,33 @@ pub(crate) struct State {
 impl Destination {
     /// Runs until it is told to stop and what is under way has ended. Dropped before, it abandons what is under way.
     pub(crate) async fn run(mut self) {
-        let mut committed = self.journal.committed();
+        let mut accepted = self.journal.accepted();
+        accepted.mark_changed(); // before there was anybody to be told
         loop {
             if *self.stopping.borrow_and_update() {
                 break;
             }
             if !*self.active.borrow_and_update() {
                 self.abandon().await;
+                accepted.mark_changed();
                 tokio::select! {
                     _ = self.active.changed() => {}
                     _ = self.stopping.changed() => {}
                 }
                 continue;
             }
-            committed.mark_unchanged();
-            self.read().await;
+            if self.state.window.wants_more() && accepted.has_changed().unwrap_or(true) {
+                accepted.mark_unchanged();
+                if self.read().await {
+                    accepted.mark_changed(); // there may be more
+                }
+            }
             let next = self.begin().await;
             let wake = next.unwrap_or_else(|| Instant::now() + LOOK).min(Instant::now() + LOOK);
             tokio::select! {
                 Some(done) = self.state.under_way.join_next() => self.settle_all(done).await,
-                _ = committed.changed(), if self.state.window.room() > 0 => {}
-                () = tokio::time::sleep_until(wake) => {}
+                _ = accepted.changed(), if self.state.window.wants_more() => accepted.mark_changed(),
+                () = tokio::time::sleep_until(wake) => accepted.mark_changed(),
                 _ = self.active.changed() => {}
                 _ = self.stopping.changed() => {}
             }
@@ -145,15 +99,20 @@ impl Destination {
         }
     }
 
-    /// Fills the window from the journal.
-    async fn read(&mut self) {
+    /// Fills the window from the journal; is it full, so that there may be more?
+    async fn read(&mut self) -> bool {
         let window = &mut self.state.window;
-        match self.journal.pending(self.number, window.read_to(), window.room()).await {
+        let room = window.room();
+        match self.journal.pending(self.number, window.read_to(), room).await {
             Ok(found) => {
-                let now = Instant::now();
+                let (now, is_full) = (Instant::now(), found.len() == room);
                 found.into_iter().for_each(|pending| window.add(pending, &self.sender.route, now));
+                is_full
             }
-            Err(error) => self.health.set("journal", format!("the journal cannot be read: {error}")),
+            Err(error) => {
+                self.health.set("journal", format!("the journal cannot be read: {error}"));
+                false
+            }
         }
     }
 

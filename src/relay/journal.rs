@@ -93,10 +93,11 @@ impl Ledger {
 }
 
 /// A route as the journal knows it. Its URL is not part of it: that may be corrected while messages wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct RouteName {
     pub(crate) cache: String,
     pub(crate) topic: String,
+    #[serde(rename = "route")]
     pub(crate) name: String,
 }
 
@@ -107,8 +108,8 @@ pub(crate) struct Journal {
     reader: Arc<Mutex<Connection>>,
     accepts: mpsc::Sender<Write>,
     settles: mpsc::Sender<Write>,
-    /// Changes with every commit.
-    committed: watch::Receiver<u64>,
+    /// Changes with every commit that accepts something.
+    accepted: watch::Receiver<u64>,
 }
 
 impl Journal {
@@ -134,13 +135,13 @@ impl Journal {
         schema::recover(&lock(&writer))?;
         let (accepts, accept_queue) = mpsc::channel(QUEUE);
         let (settles, settle_queue) = mpsc::channel(QUEUE);
-        let (commits, committed) = watch::channel(0);
-        let writing = write::run(writer, accept_queue, settle_queue, commits, health.clone());
+        let (accepting, accepted) = watch::channel(0);
+        let writing = write::run(writer, accept_queue, settle_queue, accepting, health.clone());
         let writing = tokio::spawn(async move {
             writing.await;
             drop(held); // and another relay may have the folder
         });
-        Ok((Self { reader, accepts, settles, committed }, writing))
+        Ok((Self { reader, accepts, settles, accepted }, writing))
     }
 
     /// A journal whose relay may be running, for the command line.
@@ -148,7 +149,7 @@ impl Journal {
         schema::open(folder, u64::MAX)
     }
 
-    /// Hands over what is to be accepted. It is accepted once [`Journal::committed`] has changed after that.
+    /// Hands over what is to be accepted. [`Journal::accepted`] changes once it is.
     pub(crate) async fn accept(&self, write: Write) {
         let _ = self.accepts.send(write).await; // the task ends after the last of us
     }
@@ -165,9 +166,9 @@ impl Journal {
         done.notified().await;
     }
 
-    /// Changes with every commit, and so whenever there may be something new to read.
-    pub(crate) fn committed(&self) -> watch::Receiver<u64> {
-        self.committed.clone()
+    /// Changes whenever there is something new to read; but for what the command line puts back.
+    pub(crate) fn accepted(&self) -> watch::Receiver<u64> {
+        self.accepted.clone()
     }
 
     /// The number of a route, which is made where it is new.

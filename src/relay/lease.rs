@@ -9,8 +9,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::account::{Account, Accounts};
+use super::config::Config;
 use super::health::Health;
+use super::journal::RouteName;
 use super::marks::Marks;
+use super::receipts::key;
 use crate::momento::Error;
 
 /// How often it is tried to get, or to renew, the lease: so many times in its length.
@@ -20,16 +23,38 @@ const RELEASED: Duration = Duration::from_millis(100);
 
 /// The lease.
 pub(crate) struct Lease {
-    pub(crate) accounts: Accounts,
-    pub(crate) cache: String,
-    pub(crate) key: String,
+    accounts: Accounts,
+    cache: String,
+    key: String,
     /// Names this process, and no other.
-    pub(crate) owner: String,
-    pub(crate) length: Duration,
-    pub(crate) health: Health,
+    owner: String,
+    length: Duration,
+    health: Health,
 }
 
 impl Lease {
+    /// The lease on these routes.
+    pub(crate) fn new<'a>(
+        accounts: Accounts,
+        config: &Config,
+        routes: impl Iterator<Item = &'a RouteName>,
+        owner: String,
+        health: Health,
+    ) -> Self {
+        let mut names: Vec<[&[u8]; 3]> =
+            routes.map(|name| [name.cache.as_bytes(), name.topic.as_bytes(), name.name.as_bytes()]).collect();
+        names.sort_unstable(); // the other relay may have them in another order
+        let first = config.routes.first().map(|route| route.cache.clone()).unwrap_or_default();
+        Self {
+            accounts,
+            cache: config.standby.cache.clone().or(config.position.cache.clone()).unwrap_or(first),
+            key: key("lease", names.as_flattened()),
+            owner,
+            length: config.standby.lease,
+            health,
+        }
+    }
+
     /// Gets and renews the lease, and says in `active` whether we hold it. Before that is said, what the other one has
     /// settled is let go of. Until it is dropped.
     pub(crate) async fn run(&mut self, active: &watch::Sender<bool>, marks: &tokio::sync::Mutex<Marks>) {

@@ -1,17 +1,16 @@
-//! `relay dlq`: what is to become of dead letters. Works on the journal, whether the relay is running or not.
+//! `relay dlq`: what is to become of dead letters. Works on the journal, whether the relay is running or not; where there is
+//! no disk, on what Momento keeps.
+
+mod in_momento;
 
 use std::io::Write;
-use std::time::Duration;
 
-use anyhow::bail;
-use serde_json::json;
+use anyhow::{bail, ensure};
+use serde_json::{Value, json};
 
-use super::check::account;
 use super::config::{Config, MAX_HORIZON, Route};
 use super::journal::{Filter, Journal, Letter, RouteName};
-use super::letterbox;
-use crate::secrets::SecretsManager;
-use crate::{aws, clock};
+use crate::clock;
 
 /// How many letters are taken from the journal at a time.
 const AT_ONCE: usize = 1_000;
@@ -61,9 +60,15 @@ impl Which {
 }
 
 impl Letters {
-    pub(crate) async fn execute(self, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-        let Some(folder) = config.position.folder() else { return self.without_disk(config, out).await };
-        let mut store = Journal::connect(folder)?;
+    pub(crate) async fn execute(self, mut config: Config, out: &mut impl Write) -> anyhow::Result<()> {
+        if let Some(folder) = config.position.folder() {
+            return self.on_disk(Journal::connect(folder)?, &config, out);
+        }
+        config.check()?;
+        in_momento::execute(self, &config, out).await
+    }
+
+    fn on_disk(self, mut store: Store, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
         match self {
             Self::List { limit } => {
                 for letter in Letter::list(&store, &Filter::All, limit)? {
@@ -86,34 +91,6 @@ impl Letters {
         }
         Ok(())
     }
-
-    /// What Momento keeps of a relay that has no disk can be read, and no more.
-    async fn without_disk(self, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-        let account = account(config, &SecretsManager::new(&aws::anywhere().await)).await?;
-        let mut letters = Vec::new();
-        for Route { cache, topic, name, .. } in &config.routes {
-            let route = RouteName { cache: cache.clone(), topic: topic.clone(), name: name.clone() };
-            letters.extend(letterbox::read(&account.momento, &route, config.position.cache.as_deref()).await?);
-        }
-        match self {
-            Self::List { limit } => {
-                for mut letter in letters.into_iter().take(limit) {
-                    if let Some(letter) = letter.as_object_mut() {
-                        letter.retain(|name, _| !matches!(name.as_str(), "text" | "tokenId"));
-                    }
-                    writeln!(out, "{letter}")?;
-                }
-                Ok(())
-            }
-            Self::Show { id } => match letters.iter().find(|letter| letter["id"] == id) {
-                Some(letter) => Ok(writeln!(out, "{letter}")?),
-                None => bail!("there is no dead letter {id}"),
-            },
-            Self::Redrive { .. } | Self::Purge { .. } => {
-                bail!("without a journal on disk dead letters can be listed and shown only; they go after a day")
-            }
-        }
-    }
 }
 
 fn redrive(
@@ -123,11 +100,7 @@ fn redrive(
     config: &Config,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let now = clock::now();
-    let forgotten = |letter: &Letter| {
-        let horizon = horizon(&letter.route, config).as_millis() as u64;
-        letter.uncertain.is_some_and(|since| now.saturating_sub(since) > horizon)
-    };
+    let forgotten = |letter: &Letter| letter.uncertain.is_some_and(|since| is_forgotten(since, &letter.route, config));
     let (mut done, mut old, mut binary) = (0, 0, 0);
     for_each(store, &which.filter(), |store, letter| {
         match letter.text {
@@ -138,16 +111,19 @@ fn redrive(
         Ok(())
     })?;
     writeln!(out, "{}", json!({ "redriven": done, "tooOld": old, "binary": binary }))?;
-    if old > 0 {
-        bail!("{old} may have had their effect, longer ago than the receiver remembers: --allow-repeat");
-    }
+    warn_of_old(old)
+}
+
+fn warn_of_old(old: u32) -> anyhow::Result<()> {
+    ensure!(old == 0, "{old} may have had their effect, longer ago than the receiver remembers: --allow-repeat");
     Ok(())
 }
 
-/// How long a route's receiver can be relied on to remember.
-fn horizon(name: &RouteName, config: &Config) -> Duration {
+/// Is it longer ago than a route's receiver can be relied on to remember?
+fn is_forgotten(since: u64, name: &RouteName, config: &Config) -> bool {
     let is_it = |route: &&Route| (&route.cache, &route.topic, &route.name) == (&name.cache, &name.topic, &name.name);
-    config.routes.iter().find(is_it).map_or(MAX_HORIZON, |route| route.horizon)
+    let horizon = config.routes.iter().find(is_it).map_or(MAX_HORIZON, |route| route.horizon);
+    clock::now().saturating_sub(since) > horizon.as_millis() as u64
 }
 
 type Store = rusqlite::Connection;
@@ -169,25 +145,17 @@ fn for_each(
     }
 }
 
-fn summary(letter: &Letter) -> serde_json::Value {
-    json!({
-        "id": letter.id,
-        "cache": letter.route.cache,
-        "topic": letter.route.topic,
-        "route": letter.route.name,
-        "page": letter.place.page,
-        "number": letter.place.number,
-        "received": letter.received,
-        "died": letter.died,
-        "attempts": letter.attempts,
-        "reason": letter.reason,
-        "binary": letter.text.is_none(),
-    })
+/// All but what it says.
+fn summary(letter: &Letter) -> Value {
+    let mut summary = whole(letter);
+    if let Some(fields) = summary.as_object_mut() {
+        fields.retain(|name, _| !matches!(name.as_str(), "text" | "tokenId"));
+    }
+    summary
 }
 
-fn whole(letter: &Letter) -> serde_json::Value {
-    let mut whole = summary(letter);
-    whole["tokenId"] = letter.token_id.clone().into();
-    whole["text"] = letter.text.clone().into();
+fn whole(letter: &Letter) -> Value {
+    let mut whole = json!(letter);
+    whole["binary"] = letter.text.is_none().into();
     whole
 }

@@ -11,7 +11,7 @@ use momento_protos::cache_client::pubsub::{
     SubscriptionItem, SubscriptionRequest, TopicItem, pubsub_client::PubsubClient, subscription_item::Kind as Item,
     topic_value::Kind as Value,
 };
-use tonic::{Code, Request, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 
 use super::account::{Account, Accounts};
 use super::backoff::Backoff;
@@ -264,24 +264,14 @@ async fn subscribe(
     topic: &str,
     (sequence_page, resume_at_topic_sequence_number): (u64, u64),
 ) -> Result<tonic::Streaming<SubscriptionItem>, Status> {
-    let mut request = Request::new(SubscriptionRequest {
+    let request = SubscriptionRequest {
         cache_name: cache.to_owned(),
         topic: topic.to_owned(),
         resume_at_topic_sequence_number,
         sequence_page,
-    });
-    let ascii = |value: &str| {
-        MetadataValue::try_from(value).map_err(|_| Status::invalid_argument("a header that cannot be sent"))
     };
-    let headers = request.metadata_mut();
-    let mut token = ascii(account.token())?;
-    token.set_sensitive(true);
-    headers.insert("authorization", token);
-    headers.insert("cache", ascii(cache)?);
-    headers.insert("agent", MetadataValue::from_static(concat!("rust:topic:", env!("CARGO_PKG_VERSION"))));
-    headers.insert("runtime-version", MetadataValue::from_static("rust"));
     let client = PubsubClient::new(account.channel(number));
-    Ok(client.max_decoding_message_size(MAX_ITEM_BYTES).subscribe(request).await?.into_inner())
+    Ok(client.max_decoding_message_size(MAX_ITEM_BYTES).subscribe(account.request(cache, request)?).await?.into_inner())
 }
 
 /// May the topic be subscribed to? For `relay check`.

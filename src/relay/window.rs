@@ -10,6 +10,8 @@ use super::journal::Pending;
 
 /// How many messages are held. With that many waiting for another attempt, the ones behind them wait too.
 pub(crate) const SIZE: usize = 512;
+/// It is filled again once so many have gone, so that a backlog is not read one by one.
+const REFILL: usize = 64;
 
 /// A message in the window.
 pub(crate) struct Item {
@@ -36,6 +38,10 @@ impl Window {
 
     pub(crate) fn room(&self) -> usize {
         SIZE.saturating_sub(self.items.len())
+    }
+
+    pub(crate) fn wants_more(&self) -> bool {
+        self.room() >= REFILL
     }
 
     pub(crate) fn get_mut(&mut self, id: i64) -> Option<&mut Item> {

@@ -41,7 +41,8 @@ impl SigningKey {
     /// # Errors
     /// [`SecretsError`] where there is none that could serve.
     pub(crate) async fn get(&self, now: u64) -> Result<(Secret, SecretString), Arc<SecretsError>> {
-        let pair = self.kept.get(now, |held| self.fetch(held)).await?;
+        // Boxed, since it is large and rarely run: each attempt would carry the room for it.
+        let pair = self.kept.get(now, |held| Box::pin(self.fetch(held))).await?;
         let text = pair.serving(self.receivers_ttl_ms, now).value.clone();
         let secret = Secret::new(text.expose_secret()).map_err(|error| Arc::new(error.into()))?;
         Ok((secret, text))

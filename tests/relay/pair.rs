@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::receiver::{Receiver, receiver, status_only};
 use super::{Relay, Setup, TOPIC, route, topics};
 use crate::fixture::CACHE;
@@ -114,23 +116,46 @@ async fn without_a_disk_a_relay_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn dead_letters_of_a_relay_without_a_disk_outlive_it() {
+async fn dead_letters_of_a_relay_without_a_disk_outlive_it_and_can_be_redriven_and_purged() {
     let (local, client) = topics().await;
-    let receiver = receiver(422).await;
+    let mut receiver = receiver(422).await;
     let setup = setup(&local, &receiver).await;
     let relay = setup.start().await;
     relay.until_ready().await;
-    client.publish(CACHE, TOPIC, "rejected").await.unwrap();
-    relay.until("relay_dead", 1).await;
-    let shown = async |arguments: &'static [&'static str]| {
+    client.publish(CACHE, TOPIC, "one").await.unwrap();
+    let rejected = receiver.next().await.event();
+    client.publish(CACHE, TOPIC, "two").await.unwrap();
+    relay.until("relay_dead", 2).await;
+    let dlq = async |arguments: &[&str]| {
         let variables = [("RELAY_CONFIG", setup.toml.clone())];
-        super::command::run_with(&local.url, arguments, &variables).await
+        super::command::run_with(&local.url, &[&["dlq"], arguments].concat(), &variables).await
     };
-    eventually(async || shown(&["dlq", "list"]).await.1.contains("answered 422").then_some(())).await;
+    let list = eventually(async || Some(dlq(&["list"]).await.1).filter(|list| list.lines().count() == 2)).await;
     relay.stop().await;
-    assert!(!shown(&["dlq", "list"]).await.1.contains("rejected"), "a list does not show what they say");
-    let (done, says) = shown(&["dlq", "show", "1"]).await;
-    assert!(done && says.contains("\"text\":\"rejected\""), "{says}");
-    let (done, says) = shown(&["dlq", "purge", "--all"]).await;
-    assert!(!done && says.contains("without a journal"), "{says}");
+    assert!(!list.contains("\"text\""), "a list does not show what they say");
+    let ids: Vec<String> =
+        list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string()).collect();
+    let (done, says) = dlq(&["show", &ids[0]]).await;
+    assert!(done && says.contains("\"text\":\"one\"") && says.contains("answered 422"), "{says}");
+
+    let (done, says) = dlq(&["redrive", "--all"]).await;
+    assert!(done && says.contains("\"redriven\":0,\"refused\":2"), "{says}");
+    receiver.answer(|_| status_only(401));
+    let (done, says) = dlq(&["redrive", "--all"]).await;
+    assert!(!done && says.contains("answered 401"), "{says}");
+    receiver.answer(|_| status_only(200));
+    receiver.rest();
+    let (done, says) = dlq(&["redrive", &ids[0]]).await;
+    assert!(done && says.contains("\"redriven\":1"), "{says}");
+    let again = receiver.next().await;
+    assert_eq!(
+        (again.event().id(), again.header("momento-webhook-attempt")),
+        (rejected.id(), "2"),
+        "it is the same event"
+    );
+    assert_eq!(dlq(&["list"]).await.1.lines().count(), 1, "what was delivered is gone");
+    let (done, says) = dlq(&["purge", &ids[1]]).await;
+    assert!(done && says.contains("\"purged\":1"), "{says}");
+    assert_eq!(dlq(&["list"]).await.1, "");
+    assert!(receiver.rest().is_empty());
 }

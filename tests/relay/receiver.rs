@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, routing::any};
 use momento_webhook::event::{self, Event};
 use momento_webhook::signature::{HEADER, Secret, Signature, verify};
 use tokio::net::TcpListener;
@@ -53,7 +53,7 @@ pub(crate) async fn receiver(status: u16) -> Receiver {
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (sender, posts) = mpsc::unbounded_channel();
     let answer: Answer = Arc::new(Mutex::new(Box::new(move |_| status_only(status))));
-    let app = Router::new().route("/hook", any(receive)).with_state((sender, answer.clone()));
+    let app = Router::new().fallback(receive).with_state((sender, answer.clone()));
     tokio::spawn(axum::serve(listener, app).into_future());
     Receiver { url, posts, answer }
 }

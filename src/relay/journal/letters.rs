@@ -6,15 +6,20 @@ use super::super::cursor::Place;
 use super::RouteName;
 
 /// A dead letter.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Letter {
     pub(crate) id: i64,
+    #[serde(flatten)]
     pub(crate) route: RouteName,
+    #[serde(flatten)]
     pub(crate) place: Place,
     pub(crate) received: u64,
     pub(crate) died: u64,
     pub(crate) attempts: u32,
     pub(crate) reason: String,
     /// Since when, in epoch milliseconds, an attempt may have had its effect without our knowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) uncertain: Option<u64>,
     pub(crate) token_id: String,
     /// `None`: it is binary.
@@ -28,6 +33,13 @@ pub(crate) enum Filter {
 }
 
 impl Filter {
+    pub(crate) fn takes(&self, letter: &Letter) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ids(ids) => ids.contains(&letter.id),
+        }
+    }
+
     fn condition(&self) -> String {
         match self {
             Self::All => "1".into(),

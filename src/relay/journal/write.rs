@@ -1,5 +1,6 @@
 //! Group commit: while one transaction is being synced, the next one is gathered.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ pub(super) async fn run(
     store: Arc<Mutex<Connection>>,
     mut accepts: mpsc::Receiver<Write>,
     mut settles: mpsc::Receiver<Write>,
-    commits: watch::Sender<u64>,
+    accepted: watch::Sender<u64>,
     health: Health,
 ) {
     let mut batch = Batch::default();
@@ -92,7 +93,7 @@ pub(super) async fn run(
         }
         fill(&mut settles, &mut batch.settles);
         fill(&mut accepts, &mut batch.accepts);
-        let (store, now) = (Arc::clone(&store), clock::now());
+        let (store, now, waiting) = (Arc::clone(&store), clock::now(), batch.accepts.len());
         let committing = tokio::task::spawn_blocking(move || {
             let done = batch.commit(&mut lock(&store), now);
             (batch, done)
@@ -103,7 +104,9 @@ pub(super) async fn run(
             Ok(()) => health.clear("journal"),
             Err(error) => health.set("journal", format!("the journal cannot be written: {}", reason(&error))),
         }
-        commits.send_modify(|count| *count += 1);
+        if batch.accepts.len() < waiting {
+            accepted.send_modify(|count| *count += 1);
+        }
         if ended && batch.is_empty() {
             return;
         }
@@ -164,30 +167,70 @@ fn reason(error: &JournalError) -> String {
 fn commit<'a>(store: &mut Connection, writes: impl Iterator<Item = &'a Write>, now: u64) -> Result<(), JournalError> {
     let transaction = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.prepare_cached("UPDATE life SET alive = ?1")?.execute([now as i64])?;
+    let mut sums = Sums::default();
     for write in writes {
-        apply(&transaction, write, now)?;
+        apply(&transaction, write, now, &mut sums)?;
     }
+    sums.write(&transaction)?;
     Ok(transaction.commit()?)
 }
 
-fn apply(store: &Transaction<'_>, write: &Write, now: u64) -> rusqlite::Result<()> {
+/// What a commit changes again and again, and so writes once.
+#[derive(Default)]
+struct Sums<'a> {
+    /// For each route: received, delivered, ceded.
+    routes: BTreeMap<i64, [usize; 3]>,
+    /// The last accepted message of each topic.
+    positions: BTreeMap<(&'a str, &'a str), Place>,
+}
+
+impl Sums<'_> {
+    fn received(&mut self, route: i64) {
+        self.routes.entry(route).or_default()[0] += 1;
+    }
+
+    fn delivered(&mut self, route: i64, count: usize) {
+        self.routes.entry(route).or_default()[1] += count;
+    }
+
+    fn ceded(&mut self, route: i64, count: usize) {
+        self.routes.entry(route).or_default()[2] += count;
+    }
+
+    fn write(self, store: &Transaction<'_>) -> rusqlite::Result<()> {
+        for (route, [received, delivered, ceded]) in self.routes {
+            let sql = "UPDATE route SET received = received + ?2, delivered = delivered + ?3, ceded = ceded + ?4
+                       WHERE id = ?1";
+            let values = params![route, received as i64, delivered as i64, ceded as i64];
+            store.prepare_cached(sql)?.execute(values)?;
+        }
+        for ((cache, topic), Place { page, number }) in self.positions {
+            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4)
+                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number";
+            store.prepare_cached(sql)?.execute(params![cache, topic, page as i64, number as i64])?;
+        }
+        Ok(())
+    }
+}
+
+fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sums<'a>) -> rusqlite::Result<()> {
     match write {
         Write::Message { cache, topic, routes, place, received, token_id, payload, incident } => {
             if let Some(incident) = incident {
                 record(store, cache, topic, incident, now)?;
             }
-            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4)
-                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number";
-            store.prepare_cached(sql)?.execute(params![cache, topic, place.page as i64, place.number as i64])?;
+            sums.positions.insert((cache, topic), *place);
             for route in routes.iter() {
                 insert(store, *route, *place, *received, token_id, payload, now)?;
+                sums.received(*route);
             }
             Ok(())
         }
         Write::Incident { cache, topic, incident } => record(store, cache, topic, incident, now),
         Write::Delivered { id, route } => {
             let deleted = store.prepare_cached("DELETE FROM pending WHERE id = ?1")?.execute([id])?;
-            count(store, "UPDATE route SET delivered = delivered + ?2 WHERE id = ?1", *route, deleted)
+            sums.delivered(*route, deleted);
+            Ok(())
         }
         Write::Dead { id, attempts, reason } => {
             let sql = "INSERT INTO dead (route, page, number, received, token_id, text, attempts, uncertain, died, reason)
@@ -207,14 +250,10 @@ fn apply(store: &Transaction<'_>, write: &Write, now: u64) -> rusqlite::Result<(
                        AND (page < ?2 OR page = ?2 AND number <= ?3)";
             let values = params![route, to.page as i64, to.number as i64];
             let deleted = store.prepare_cached(sql)?.execute(values)?;
-            count(store, "UPDATE route SET ceded = ceded + ?2 WHERE id = ?1", *route, deleted)
+            sums.ceded(*route, deleted);
+            Ok(())
         }
     }
-}
-
-fn count(store: &Transaction<'_>, sql: &str, route: i64, by: usize) -> rusqlite::Result<()> {
-    store.prepare_cached(sql)?.execute(params![route, by as i64])?;
-    Ok(())
 }
 
 fn insert(
@@ -239,7 +278,7 @@ fn insert(
             store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, bytes, now as i64])?;
         }
     }
-    count(store, "UPDATE route SET received = received + ?2 WHERE id = ?1", route, 1)
+    Ok(())
 }
 
 fn record(store: &Transaction<'_>, cache: &str, topic: &str, incident: &Incident, now: u64) -> rusqlite::Result<()> {
