@@ -132,15 +132,15 @@ async fn a_failing_destination_is_probed_and_not_hammered() {
     let mut receiver = receiver(500).await;
     let relay = Setup::new(&local, &receiver.url, folder.path()).await.start().await;
     relay.until_ready().await;
-    for number in 0..300 {
+    for number in 0..700 {
         client.publish(CACHE, TOPIC, number.to_string()).await.unwrap();
     }
-    relay.until("relay_received_total", 300).await;
+    relay.until("relay_received_total", 700).await;
     crate::stack::eventually(async || (relay.metric("relay_destination_shut").await == 1).then_some(())).await;
     assert!(relay.metric("relay_attempts_total").await < 60, "it is left alone");
     receiver.answer(|_| status_only(200));
-    relay.until("relay_delivered_total", 300).await;
-    assert!(receiver.texts(300).await.len() == 300);
+    relay.until("relay_delivered_total", 700).await;
+    assert!(receiver.texts(700).await.len() == 700);
     relay.stop().await;
 }
 
