@@ -74,11 +74,12 @@ pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), l
     let after_response = AfterResponse::new(pending.clone());
     let service = service_fn(move |invocation: LambdaEvent<Box<RawValue>>| {
         let (handler, pending) = (Arc::clone(&handler), pending.clone());
-        async move {
+        // In a box, or each layer of the runtime moves all of an invocation's state, several times over.
+        Box::pin(async move {
             let (response, aftermath) = handler.invoke(&invocation.payload, &invocation.context).await;
             pending.keep(invocation.context.request_id, aftermath);
             Ok::<_, std::convert::Infallible>(response)
-        }
+        })
     });
     // In a task of its own: within `block_on` each wake-up would cost the system call that wakes a parked thread.
     tokio::spawn(lambda_runtime::Runtime::new(service).layer(after_response).run_concurrent()).await?

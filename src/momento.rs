@@ -5,6 +5,7 @@
 //! up to eight for topics, and its deadline does not cover connecting.
 
 mod call;
+mod channel;
 mod credentials;
 mod token;
 

@@ -85,9 +85,11 @@ impl Queue {
     /// [`ParkError`].
     pub async fn send(&self, record: String, delay: Duration) -> Result<(), ParkError> {
         let delay = seconds(delay.min(MAX_DELAY));
-        let sent =
-            self.client.send_message().queue_url(&self.url).message_body(record).delay_seconds(delay).send().await;
-        sent.map(drop).map_err(|error| ParkError { call: "SendMessage", reason: reason(&error) })
+        let request = self.client.send_message().queue_url(&self.url).message_body(record).delay_seconds(delay);
+        Box::pin(request.send())
+            .await
+            .map(drop)
+            .map_err(|error| ParkError { call: "SendMessage", reason: reason(&error) })
     }
 
     /// Lets a record that is being worked on come back after `delay`, instead of when its visibility ends.

@@ -51,7 +51,7 @@ pub async fn run(config: RedriveConfig, reaction: impl Reaction) -> Result<(), l
     redrive.processor.warm(clock::now()).await;
     let service = service_fn(|invocation: LambdaEvent<SqsEvent>| {
         let redrive = Arc::clone(&redrive);
-        async move { Ok::<_, std::convert::Infallible>(redrive.batch(invocation).await) }
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(redrive.batch(invocation).await) })
     });
     lambda_runtime::run(service).await
 }

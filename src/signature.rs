@@ -3,9 +3,11 @@
 //! The scheme is Momento's: lowercase hex of HMAC-**SHA3-256** over the raw body, keyed with the UTF-8 bytes of the
 //! signing secret. [`sign`] and [`verify`] share this one file, so that sender and receiver cannot drift apart.
 
+mod sha3;
+
 use std::fmt;
 
-use hmac::{KeyInit, Mac, SimpleHmac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha3::Sha3_256;
 
 /// The header that carries the signature.
@@ -14,7 +16,7 @@ pub const HEADER: &str = "momento-signature";
 /// A signing secret, as the state of a hash that has been keyed with it: keying takes as long as hashing a small body.
 /// Never printed: `Debug` is redacted.
 #[derive(Clone)]
-pub struct Secret(SimpleHmac<Sha3_256>); // `Hmac` does not accept SHA-3
+pub struct Secret(Hmac<Sha3_256>);
 
 /// The signing secret is empty, and whoever knows that can sign.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +33,10 @@ impl Secret {
         if secret.is_empty() {
             return Err(EmptySecret);
         }
-        SimpleHmac::new_from_slice(secret).map(Self).map_err(|_| EmptySecret) // it takes a key of any other length
+        Hmac::new_from_slice(secret).map(Self).map_err(|_| EmptySecret) // it takes a key of any other length
     }
 
-    fn mac(&self, body: &[u8]) -> SimpleHmac<Sha3_256> {
+    fn mac(&self, body: &[u8]) -> Hmac<Sha3_256> {
         let mut mac = self.0.clone();
         mac.update(body);
         mac

@@ -206,6 +206,43 @@ async fn a_stalled_momento_is_given_up_in_time_and_does_not_stop_the_next_event(
     assert_eq!(fixture.answer(&delivery(&comment("1", "x"))).await.status(), 200);
 }
 
+/// Passes connections on to `local`. Once told so, those that are there fall silent without being closed, as a NAT gateway
+/// leaves what a frozen function had not used for long.
+async fn falling_silent(target: &str) -> (String, tokio::sync::watch::Sender<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (silence, _) = tokio::sync::watch::channel(());
+    let (silent, target) = (silence.clone(), target.trim_start_matches("http://").to_owned());
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let (mut silent, target) = (silent.subscribe(), target.clone());
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(target).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                    _ = silent.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (url, silence)
+}
+
+#[tokio::test]
+async fn a_connection_that_fell_silent_costs_one_event_its_time() {
+    let local = local(Config { seed: seed(), ..Config::default() }).await;
+    let (url, silence) = falling_silent(&local.url).await;
+    let handler = handler(&url, &aws(&local.url).await, &[]).await;
+    let mut statuses = Vec::new();
+    for number in 0..3 {
+        if number == 1 {
+            silence.send_replace(());
+        }
+        statuses.push(answer(&handler, &delivery(&comment("1", &number.to_string()))).await.status());
+    }
+    assert_eq!(statuses, [200, 503, 200]);
+}
+
 #[tokio::test]
 async fn secrets_outlive_an_outage_of_secrets_manager() {
     for fault in ["secrets-manager=unavailable", "secrets-manager=hang"] {

@@ -3,13 +3,14 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use http::Uri;
 use momento::{MomentoError, MomentoErrorCode};
 use momento_protos::cache_client::pubsub::pubsub_client::PubsubClient;
 use momento_protos::cache_client::scs_client::ScsClient;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status};
 
+use super::channel::Channel;
 use super::{Credentials, CredentialsError};
 
 /// A call to Momento did not succeed.
@@ -61,49 +62,51 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// The way to Momento: one HTTP/2 connection, opened with the first call, and again when it has broken.
 pub(super) struct Calls {
     channel: Channel,
-    authorization: MetadataValue<Ascii>,
+    origin: Uri,
+    /// What every call carries.
+    metadata: MetadataMap,
     deadline: Duration,
 }
 
 impl Calls {
     /// Does not connect: the first call does.
     pub(super) fn new(credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
-        Self::over(endpoint(credentials, deadline)?.connect_lazy(), credentials, deadline)
+        let origin: Uri = credentials.cache_url().parse().map_err(|_| CredentialsError::Unreadable)?;
+        let channel = Channel::new(&origin).ok_or(CredentialsError::Unreadable)?;
+        let mut authorization: MetadataValue<Ascii> =
+            credentials.auth_token().parse().map_err(|_| CredentialsError::Unreadable)?;
+        authorization.set_sensitive(true);
+        let mut request = Request::new(());
+        request.set_timeout(deadline); // the service gives up when we do
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", authorization);
+        metadata
+            .insert("agent", MetadataValue::from_static(concat!("rust:momento-webhook:", env!("CARGO_PKG_VERSION"))));
+        metadata.insert("runtime-version", MetadataValue::from_static("rust"));
+        Ok(Self { channel, origin, metadata: std::mem::take(metadata), deadline })
     }
 
     /// Connects where that succeeds in time, so that the first call need not.
     pub(super) async fn connected(credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
-        let endpoint = endpoint(credentials, deadline)?;
-        let connected = tokio::time::timeout(deadline, endpoint.connect()).await;
-        let channel = if let Ok(Ok(channel)) = connected { channel } else { endpoint.connect_lazy() };
-        Self::over(channel, credentials, deadline)
-    }
-
-    fn over(channel: Channel, credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
-        let mut authorization: MetadataValue<Ascii> =
-            credentials.auth_token().parse().map_err(|_| CredentialsError::Unreadable)?;
-        authorization.set_sensitive(true);
-        Ok(Self { channel, authorization, deadline })
+        let calls = Self::new(credentials, deadline)?;
+        let _ = calls.bounded(calls.channel.connect()).await; // else the first call tries, and tells
+        Ok(calls)
     }
 
     pub(super) fn cache(&self) -> ScsClient<Channel> {
-        ScsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+        ScsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn topics(&self) -> PubsubClient<Channel> {
-        PubsubClient::new(self.channel.clone())
+        PubsubClient::with_origin(self.channel.clone(), self.origin.clone())
     }
 
-    /// A request as Momento wants it. The service gives up on it when we do.
+    /// A request as Momento wants it.
     pub(super) fn request<T>(&self, cache: &str, message: T) -> Result<Request<T>, Status> {
         let mut request = Request::new(message);
-        request.set_timeout(self.deadline);
-        let metadata = request.metadata_mut();
-        metadata.insert("authorization", self.authorization.clone());
-        metadata.insert("cache", cache.parse().map_err(|_| Status::invalid_argument("a cache name is ASCII"))?);
-        metadata
-            .insert("agent", MetadataValue::from_static(concat!("rust:momento-webhook:", env!("CARGO_PKG_VERSION"))));
-        metadata.insert("runtime-version", MetadataValue::from_static("rust"));
+        *request.metadata_mut() = self.metadata.clone();
+        let cache = cache.parse().map_err(|_| Status::invalid_argument("a cache name is ASCII"))?;
+        request.metadata_mut().insert("cache", cache);
         Ok(request)
     }
 
@@ -130,7 +133,11 @@ impl Calls {
     }
 
     async fn bounded<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
-        tokio::time::timeout(self.deadline, answer).await.ok()
+        let answer = tokio::time::timeout(self.deadline, answer).await.ok();
+        if answer.is_none() {
+            self.channel.give_up(); // its other end may have gone without a word, while the function was frozen
+        }
+        answer
     }
 
     fn outcome<T>(&self, call: &'static str, answer: Option<Result<Response<T>, Status>>) -> Result<T, Error> {
@@ -143,24 +150,14 @@ impl Calls {
     }
 }
 
-fn endpoint(credentials: &Credentials, deadline: Duration) -> Result<Endpoint, CredentialsError> {
-    let url = credentials.cache_url();
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| CredentialsError::Unreadable)?;
-    let endpoint = endpoint.connect_timeout(deadline);
-    if !url.starts_with("https://") {
-        return Ok(endpoint);
-    }
-    endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(|_| CredentialsError::Unreadable)
-}
-
 /// Did the connection break, rather than the service answer? Only what happens on this side has a source.
 fn is_broken(status: &Status) -> bool {
     status.source().is_some() && !is_late(status)
 }
 
-/// Was there no answer in time? tonic keeps the same deadline as we do, and may be the first to notice.
+/// Has the service given up? It keeps the same deadline as we do, and may be the first to notice.
 fn is_late(status: &Status) -> bool {
-    status.code() == Code::DeadlineExceeded || causes(status.source()).any(|error| error.is::<tonic::TimeoutExpired>())
+    status.code() == Code::DeadlineExceeded
 }
 
 fn causes<'a>(

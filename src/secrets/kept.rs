@@ -75,7 +75,8 @@ impl<T> Kept<T> {
         if now.saturating_sub(slot.failed) < pause {
             return stale.ok_or_else(|| Arc::new(SecretsError::Paused));
         }
-        let fetching = self.fetch(now, fetch(slot.value));
+        // In a box, here and below: what is rare and large would be moved with every event that might come here.
+        let fetching = Box::pin(self.fetch(now, fetch(slot.value)));
         let Some(stale) = stale else { return fetching.await.map_err(Arc::new) };
         match tokio::time::timeout(STALE_WAIT, fetching).await {
             Ok(Ok(value)) => Ok(value),
@@ -107,7 +108,7 @@ impl<T> Kept<T> {
             return if slot.renewal_failed { Err(Arc::new(SecretsError::Paused)) } else { Ok(Arc::clone(held)) };
         }
         self.lock().renewed = now;
-        let renewed = tokio::time::timeout(STALE_WAIT, self.fetch(now, fetch())).await;
+        let renewed = tokio::time::timeout(STALE_WAIT, Box::pin(self.fetch(now, fetch()))).await;
         let renewed = renewed.unwrap_or_else(|_| {
             self.note_failure(&SecretsError::Late);
             Err(SecretsError::Late)
