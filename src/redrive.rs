@@ -51,6 +51,7 @@ pub async fn run(config: RedriveConfig, reaction: impl Reaction) -> Result<(), l
     redrive.processor.warm(clock::now()).await;
     let service = service_fn(|invocation: LambdaEvent<SqsEvent>| {
         let redrive = Arc::clone(&redrive);
+        // In a box: else the runtime's types nest this one too deeply for the compiler.
         Box::pin(async move { Ok::<_, std::convert::Infallible>(redrive.batch(invocation).await) })
     });
     lambda_runtime::run(service).await
