@@ -25,7 +25,7 @@ pub fn lambda(lookup: Lookup<'_>) -> SdkConfig {
     let region = optional(lookup, "AWS_REGION").or_else(|| optional(lookup, "AWS_DEFAULT_REGION"));
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http_client(trust_store(region.as_deref())))
+        .http_client(http_client(trust_store(lookup, region.as_deref())))
         .region(region.map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .service_config(Endpoints::from_lookup(lookup))
@@ -66,12 +66,13 @@ fn http_client(trust: TrustStore) -> SharedHttpClient {
         .build_https()
 }
 
-/// Compiled in, since reading the system's bundle costs a third of a start; but in China AWS chains to other roots.
-fn trust_store(region: Option<&str>) -> TrustStore {
-    match region {
-        Some(region) if region.starts_with("cn-") => TrustStore::default(),
-        _ => TrustStore::empty().with_pem_certificate(ROOTS),
+/// Compiled in, since reading the system's bundle costs a third of a start; but in China AWS chains to other roots, and
+/// `SSL_CERT_FILE` names a bundle to trust instead, as everywhere.
+fn trust_store(lookup: Lookup<'_>, region: Option<&str>) -> TrustStore {
+    if optional(lookup, "SSL_CERT_FILE").is_some() || region.is_some_and(|region| region.starts_with("cn-")) {
+        return TrustStore::default(); // it looks at the variable itself
     }
+    TrustStore::empty().with_pem_certificate(ROOTS)
 }
 
 /// `AWS_ENDPOINT_URL` and its forms for one service.

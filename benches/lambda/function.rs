@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::event::Events;
 use crate::runtime_api::RuntimeApi;
+use crate::tls::Tls;
 use crate::{output, root};
 
 /// What is measured.
@@ -20,6 +21,8 @@ pub(crate) struct Subject {
     arguments: Vec<PathBuf>,
     /// What is uploaded, where that is one file.
     artifact: Option<PathBuf>,
+    /// How it reaches services, where that is over TLS.
+    tls: Option<Tls>,
 }
 
 /// How large a binary is, and the archive that is uploaded, in bytes.
@@ -41,12 +44,14 @@ pub(crate) struct Usage {
 
 impl Subject {
     pub(crate) const HANDLER: &str = "handler";
+    pub(crate) const OVER_TLS: &str = "handler, TLS";
     pub(crate) const BARE: &str = "bare";
     pub(crate) const JAVASCRIPT: &str = "JavaScript";
 
     /// The handler first.
-    pub(crate) fn all() -> Result<Vec<Self>> {
-        Ok(vec![Self::handler()?, Self::bare()?, Self::javascript()?])
+    pub(crate) fn all(tls: Tls) -> Result<Vec<Self>> {
+        let over_tls = Self { name: Self::OVER_TLS, artifact: None, tls: Some(tls), ..Self::handler()? };
+        Ok(vec![Self::handler()?, over_tls, Self::bare()?, Self::javascript()?])
     }
 
     pub(crate) fn handler() -> Result<Self> {
@@ -59,7 +64,7 @@ impl Subject {
 
     fn binary(name: &'static str, path: &str) -> Result<Self> {
         let program = there(path)?;
-        Ok(Self { name, artifact: Some(program.clone()), program, arguments: Vec::new() })
+        Ok(Self { name, artifact: Some(program.clone()), program, arguments: Vec::new(), tls: None })
     }
 
     /// Under the runtime client that Lambda's own Node.js runtimes are made of.
@@ -72,7 +77,7 @@ impl Subject {
             .context("node is not on the PATH: install Node.js")?;
         let client = there("benches/javascript/node_modules/aws-lambda-ric/index.mjs")?;
         let arguments = vec![client, "handler.handler".into()];
-        Ok(Self { name: Self::JAVASCRIPT, program: node, arguments, artifact: None })
+        Ok(Self { name: Self::JAVASCRIPT, program: node, arguments, artifact: None, tls: None })
     }
 
     /// The same under another program.
@@ -117,6 +122,10 @@ impl Subject {
             ("MOMENTO_API_KEY_SECRET_NAME", "momento-api-key"),
             ("THE_SIGNING_SECRET", "momento-signing-secret"),
         ]);
+        if let Some(tls) = &self.tls {
+            command.env("SSL_CERT_FILE", &tls.certificate);
+            command.envs(["AWS_ENDPOINT_URL_SECRETS_MANAGER", "MOMENTO_ENDPOINT_URL"].map(|name| (name, &tls.url)));
+        }
         Ok(command)
     }
 }
@@ -125,7 +134,7 @@ impl Subject {
 pub(crate) fn there(path: &str) -> Result<PathBuf> {
     let path = root().join(path);
     if !path.exists() {
-        bail!("{} is not there: run `make bench-subjects`", path.display());
+        bail!("{} is not there: run `make bench`", path.display());
     }
     Ok(path)
 }

@@ -13,6 +13,7 @@ mod services;
 mod signature;
 mod startup;
 mod statistics;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use event::Events;
 use function::{Function, Subject};
 use report::Results;
 use services::Local;
+use tls::Tls;
 
 #[derive(Parser)]
 #[command(name = "bench")]
@@ -101,8 +103,8 @@ async fn main() -> ExitCode {
 }
 
 async fn bench(plan: Plan) -> Result<()> {
-    let subjects = Subject::all()?;
     let local = Local::start().await?;
+    let subjects = Subject::all(Tls::before(local.url())?)?;
     let mut results = Results::default();
     let mut events = Events::new()?;
 

@@ -80,8 +80,8 @@ impl Results {
     }
 
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
-        let names = [Subject::HANDLER, Subject::BARE, Subject::JAVASCRIPT];
-        writeln!(out, "| | {} |\n|---|--:|--:|--:|", names.join(" | "))?;
+        let names = [Subject::HANDLER, Subject::OVER_TLS, Subject::BARE, Subject::JAVASCRIPT];
+        writeln!(out, "| | {} |\n|---|--:|--:|--:|--:|", names.join(" | "))?;
         let mut row = |what: &str, value: &dyn Fn(&Measured) -> String| {
             let values = names.map(|name| self.subjects.get(name).map_or_else(String::new, value));
             writeln!(out, "| {what} | {} |", values.join(" | "))

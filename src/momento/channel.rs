@@ -20,7 +20,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::body::Body as Message;
 use tonic::codegen::Service;
@@ -113,12 +114,24 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 fn tls() -> Option<TlsConnector> {
-    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().ok()?;
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    let mut config = config.with_root_certificates(roots()).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Some(Arc::new(config).into())
+}
+
+/// Those that are compiled in, or those in the file that `SSL_CERT_FILE` names.
+fn roots() -> RootCertStore {
+    let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()) else {
+        return RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    };
+    let mut roots = RootCertStore::empty();
+    match CertificateDer::pem_file_iter(file) {
+        Ok(certificates) => _ = roots.add_parsable_certificates(certificates.flatten()),
+        Err(error) => tracing::error!(%error, "SSL_CERT_FILE names no file of PEM certificates: no server is trusted"),
+    }
+    roots
 }
 
 impl Service<Request<Message>> for Channel {
