@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use momento_webhook::event::Event;
 use momento_webhook::local::Faults;
 use momento_webhook::signature::HEADER;
@@ -61,18 +62,24 @@ async fn misbehave(deployment: &Deployment, faults: &Faults, variables: &[(&str,
     }
 }
 
+/// Records that `redrive` is given at once, and how often it runs at once: Lambda adds pollers as a queue grows.
+const BATCH: usize = 5;
+const REDRIVES: usize = 4;
+
 /// Redrives, keeping what fails for the next round, as SQS would, until everything has been sent and the queue is empty.
 async fn redrive(deployment: &Deployment, queues: &Queues, sent: &AtomicBool) -> usize {
     let (mut records, mut total, end) = (VecDeque::new(), 0, Instant::now() + Duration::from_secs(3_000));
     loop {
         let all = sent.load(Ordering::Acquire); // before the queue is looked at
-        let received = queues.take().await;
-        total += received.len();
-        records.extend(received);
+        if records.len() < BATCH {
+            let received = queues.take().await;
+            total += received.len();
+            records.extend(received);
+        }
         if records.is_empty() && all && queues.counts().await == [0; 3] {
             return total;
         }
-        let work: Vec<_> = records.drain(..records.len().min(5)).collect();
+        let work: Vec<_> = records.drain(..records.len().min(BATCH)).collect();
         let answer = deployment.lambda.invoke("redrive", &batch(&work)).await;
         let failed = answer["batchItemFailures"].as_array().unwrap();
         let is_failed = |id: Option<&str>| failed.iter().any(|item| item["itemIdentifier"].as_str() == id);
@@ -112,8 +119,10 @@ async fn whatever_fails_every_event_has_its_effect_exactly_once() {
         faults.clear();
         sent.store(true, Ordering::Release);
     };
-    let _redrive = deployment.start("redrive", &variables);
-    let ((), redriven) = tokio::join!(sending, redrive(&deployment, &queues, &sent));
+    let _redrives = [(); REDRIVES].map(|()| deployment.start("redrive", &variables));
+    let redriving = join_all((0..REDRIVES).map(|_| redrive(&deployment, &queues, &sent)));
+    let ((), redriven) = tokio::join!(sending, redriving);
+    let redriven: usize = redriven.into_iter().sum();
     let seen = entries(&account(&deployment.local.url), total).await;
     let missing = events.iter().filter(|event| !seen.contains_key(&event.id().to_string())).count();
     let twice = seen.values().filter(|count| **count > 1).count();
