@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -29,6 +30,11 @@ use tonic::codegen::Service;
 /// How much of an answer may be under way, in bytes: as much as hyper's client allows.
 const WINDOW: u32 = 2 * 1024 * 1024;
 
+/// A connection that has been idle for this long is not used again. While a function is frozen, nothing keeps its connection
+/// alive, and what lies on the way may forget it without a word: AWS's load balancers after 60 s, its NAT gateways after
+/// 350 s. A call would then wait for nothing until its deadline.
+const IDLE: Duration = Duration::from_secs(50);
+
 /// The connection broke, or there was none to be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
@@ -48,7 +54,23 @@ struct Shared {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    connection: Mutex<Option<SendRequest<Bytes>>>,
+    connection: Mutex<Option<Kept>>,
+}
+
+struct Kept {
+    sender: SendRequest<Bytes>,
+    /// By the wall clock: it goes on while a function is frozen.
+    used: SystemTime,
+}
+
+impl Kept {
+    fn now(sender: SendRequest<Bytes>) -> Self {
+        Self { sender, used: SystemTime::now() }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.used.elapsed().map_or(true, |idle| idle >= IDLE) // or the clock was set back
+    }
 }
 
 impl Channel {
@@ -64,15 +86,16 @@ impl Channel {
     /// Connects where there is no connection that works. Whoever comes meanwhile waits for the same one.
     pub(super) async fn connect(&self) -> Result<SendRequest<Bytes>, Broken> {
         let mut kept = self.0.connection.lock().await;
-        if let Some(connection) = kept.take()
-            && let Ok(connection) = connection.ready().await
-        {
-            *kept = Some(connection.clone());
-            return Ok(connection);
-        }
-        let connection = Box::pin(self.0.open()).await?.ready().await?; // in a box, for it is rare and large
-        *kept = Some(connection.clone());
-        Ok(connection)
+        let sender = match kept.take().filter(|kept| !kept.is_idle()) {
+            Some(Kept { sender, .. }) => sender.ready().await.ok(),
+            None => None,
+        };
+        let sender = match sender {
+            Some(sender) => sender,
+            None => Box::pin(self.0.open()).await?.ready().await?, // in a box, for it is rare and large
+        };
+        *kept = Some(Kept::now(sender.clone()));
+        Ok(sender)
     }
 
     /// Leaves the connection to the calls that are under way on it. The next one opens another.
@@ -167,5 +190,27 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         self.0.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_has_been_idle_for_long_is_not_used_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let channel = Channel::new(&format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()).unwrap();
+        let mut opened = Vec::new();
+        for (idle, connections) in [(Duration::ZERO, 1), (IDLE - Duration::from_secs(5), 1), (IDLE, 2)] {
+            if let Some(kept) = channel.0.connection.lock().await.as_mut() {
+                kept.used -= idle;
+            }
+            channel.connect().await.unwrap();
+            while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await {
+                opened.push(stream); // or it would be closed
+            }
+            assert_eq!(opened.len(), connections, "{idle:?}");
+        }
     }
 }
