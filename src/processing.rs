@@ -193,8 +193,8 @@ impl<R: Reaction> Processor<R> {
         *held = Some((claim, momento.clone()));
         let user = user?;
         let incoming = Incoming { event, id, user: user.as_ref(), momento: &momento, takes_over };
-        // A panic in an application must not take the event with it.
-        match AssertUnwindSafe(self.reaction.react(incoming)).catch_unwind().await {
+        // A panic in an application must not take the event with it, even one before its future is made.
+        match AssertUnwindSafe(async { self.reaction.react(incoming).await }).catch_unwind().await {
             Ok(reacted) => reacted.map(|()| Processed::Done).map_err(Fault::from),
             Err(_) => Err(Fault::Unknown("the reaction panicked".into())),
         }
