@@ -13,6 +13,7 @@ use aws_sdk_secretsmanager::Client;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::aws::reason;
+use crate::clock;
 use crate::config::{MomentoConfig, SecretsConfig};
 use crate::momento::{Credentials, CredentialsError, Momento};
 use crate::signature::{EmptySecret, Secret, Signature, Verified, verify};
@@ -168,21 +169,32 @@ impl SigningSecret {
 
     /// The start fetches the current version alone; the previous one comes with the first refresh.
     async fn fetch(&self, held: Option<Arc<Versions>>) -> Result<Versions, SecretsError> {
-        let previous = async {
-            match (self.manager.fetch(&self.name, Stage::Previous).await, held.as_ref()?) {
-                (Ok(version), _) => Secret::new(version.value.expose_secret()).ok(),
-                (Err(error), _) if error.is_not_found() => None, // before the first rotation
-                (Err(_), held) => held.previous.clone(),
-            }
-        };
         let current = self.manager.fetch(&self.name, Stage::Current);
-        let (current, previous) = if held.is_some() { tokio::join!(current, previous) } else { (current.await, None) };
+        let Some(held) = held else { return Versions::new(&current.await?, None) };
+        let (current, previous) = tokio::join!(current, self.manager.fetch(&self.name, Stage::Previous));
         let current = current?;
-        Ok(Versions { rotated: current.created, current: Secret::new(current.value.expose_secret())?, previous })
+        let previous = match previous {
+            Ok(version) => Secret::new(version.value.expose_secret()).ok(),
+            Err(error) if error.is_not_found() => None, // before the first rotation
+            Err(error) => match held.replaced_by(&current) {
+                None if clock::now() < current.created.saturating_add(self.overlap_ms) => return Err(error), // it serves
+                known => known,
+            },
+        };
+        Versions::new(&current, previous)
     }
 }
 
 impl Versions {
+    fn new(current: &Version, previous: Option<Secret>) -> Result<Self, SecretsError> {
+        Ok(Self { current: Secret::new(current.value.expose_secret())?, rotated: current.created, previous })
+    }
+
+    /// The version before `current`, as far as it is known from here.
+    fn replaced_by(&self, current: &Version) -> Option<Secret> {
+        if current.created == self.rotated { self.previous.clone() } else { Some(self.current.clone()) }
+    }
+
     fn verify<'a>(&self, signature: &Signature, body: &'a [u8], overlap: u64, now: u64) -> Option<Verified<'a>> {
         let previous = self.previous.as_ref().filter(|_| now < self.rotated.saturating_add(overlap));
         verify(&self.current, signature, body).or_else(|| verify(previous?, signature, body))

@@ -3,6 +3,7 @@
 
 mod fixture;
 mod processes;
+mod proxy;
 mod stack;
 
 mod chaos;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{API_KEY_SECRET, Fixture, SIGNING_SECRET, SIGNING_SECRET_NAME, aws, comment, now, seed, unsigned};
 use crate::processes::moto;
+use crate::proxy::proxy;
 use crate::stack::{eventually, local};
 
 fn signed_with(secret: &str, event: &Event) -> Value {
@@ -72,6 +73,31 @@ async fn a_handler_that_started_after_a_rotation_accepts_the_previous_secret_too
     assert_eq!(fixture.answer(&signed_with(SIGNING_SECRET, &comment("1", "x"))).await.status(), 200); // the first event
     assert_eq!(fixture.answer(&signed_with("second", &comment("1", "x"))).await.status(), 200);
     assert_eq!(fixture.answer(&signed_with("third", &comment("1", "x"))).await.status(), 403);
+}
+
+#[tokio::test]
+async fn a_previous_secret_that_cannot_be_had_is_not_mistaken_for_another() {
+    let local = local(Config { seed: seed(), ..Config::default() }).await;
+    let manager = aws_sdk_secretsmanager::Client::new(&aws(&local.url).await);
+    let without_previous = |body: &[u8]| {
+        let is_previous = body.windows(11).any(|part| part == b"AWSPREVIOUS");
+        is_previous.then_some(axum::http::StatusCode::FORBIDDEN) // which is not tried again
+    };
+    let secrets = aws(&proxy(&local.url, without_previous).await).await;
+    let put = async |secret: &str| {
+        manager.put_secret_value().secret_id(SIGNING_SECRET_NAME).secret_string(secret).send().await.unwrap();
+    };
+    let handler = async || crate::fixture::handler(&local.url, &secrets, &[]).await;
+    let status = async |handler: &_, secret: &str| {
+        crate::fixture::answer(handler, &signed_with(secret, &comment("1", "x"))).await.status()
+    };
+    // One that has seen the rotation knows the previous secret: it was the current one.
+    let warm = handler().await;
+    put("second").await;
+    assert_eq!(status(&warm, "second").await, 200);
+    assert_eq!(status(&warm, SIGNING_SECRET).await, 200);
+    // One that started after it does not, and cannot judge what may have been signed with it.
+    assert_eq!(status(&handler().await, SIGNING_SECRET).await, 503);
 }
 
 #[tokio::test]

@@ -4,9 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::Response;
 use futures::StreamExt;
 use momento_webhook::event::Event;
 use momento_webhook::local::{Config, Seed};
@@ -14,28 +11,8 @@ use momento_webhook::signature::{HEADER, Secret, sign};
 
 use crate::fixture::{SIGNING_SECRET_NAME, account, comment, comments, now, scale, seed, signature_of};
 use crate::processes::{Lambda, Output, lambda, moto, publisher, relay};
+use crate::proxy::proxy;
 use crate::stack::{eventually, local};
-
-/// Passes requests on, and counts them.
-async fn counted(target: &str) -> (String, Arc<AtomicU64>) {
-    let (count, http) = (Arc::new(AtomicU64::new(0)), reqwest::Client::builder().no_proxy().build().unwrap());
-    let state = (target.to_owned(), http, Arc::clone(&count));
-    let pass = async |State((target, http, count)): State<(String, reqwest::Client, Arc<AtomicU64>)>,
-                      request: Request| {
-        count.fetch_add(1, Ordering::Relaxed);
-        let (parts, body) = request.into_parts();
-        let mut headers = parts.headers;
-        headers.remove("host");
-        let body = axum::body::to_bytes(body, 1_000_000).await.unwrap();
-        let answer = http.request(parts.method, target).headers(headers).body(body).send().await.unwrap();
-        Response::builder().status(answer.status()).body(Body::from(answer.bytes().await.unwrap())).unwrap()
-    };
-    let app = axum::Router::new().fallback(pass).with_state(state);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async { axum::serve(listener, app).await });
-    (url, count)
-}
 
 /// One of many that must not be accepted, and what it may be answered.
 fn strange(number: u64) -> (Vec<u8>, String, &'static [u16]) {
@@ -67,7 +44,13 @@ fn strange(number: u64) -> (Vec<u8>, String, &'static [u16]) {
 #[tokio::test]
 async fn a_flood_of_forgeries_is_refused_at_no_cost() {
     let (local, lambda) = tokio::join!(local(Config { seed: seed(), ..Config::default() }), lambda());
-    let (secrets, calls) = counted(&local.url).await;
+    let calls = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&calls);
+    let count = move |_: &[u8]| {
+        counting.fetch_add(1, Ordering::Relaxed);
+        None
+    };
+    let secrets = proxy(&local.url, count).await;
     // Several at a time, since one at a time the runtime client sets the variable `_X_AMZN_TRACE_ID` for each request, and
     // glibc keeps every value that a variable ever had, 140 B of it: this memory would grow, and hide what we might leak.
     let handler = lambda.start("handler", &local.url, &secrets, &[("AWS_LAMBDA_MAX_CONCURRENCY", "8")]);

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::kept::Kept;
 use super::{SecretsError, SecretsManager, Stage, Version};
+use crate::clock;
 use crate::config::SecretsConfig;
 use crate::signature::Secret;
 
@@ -51,15 +52,25 @@ impl SigningKey {
     async fn fetch(&self, held: Option<Arc<Pair>>) -> Result<Pair, SecretsError> {
         let current = self.manager.fetch(&self.name, Stage::Current);
         let (current, previous) = tokio::join!(current, self.manager.fetch(&self.name, Stage::Previous));
+        let current = current?;
         let previous = match previous {
+            Ok(version) => Some(version),
             Err(error) if error.is_not_found() => None, // before the first rotation
-            previous => Some(previous.or_else(|error| held.and_then(|held| held.previous.clone()).ok_or(error))?),
+            Err(error) => match held.and_then(|held| held.replaced_by(&current)) {
+                None if clock::now() < current.created.saturating_add(self.receivers_ttl_ms) => return Err(error), // it serves
+                known => known,
+            },
         };
-        Ok(Pair { current: current?, previous })
+        Ok(Pair { current, previous })
     }
 }
 
 impl Pair {
+    /// The version before `current`, as far as it is known from here.
+    fn replaced_by(&self, current: &Version) -> Option<Version> {
+        if current.created == self.current.created { self.previous.clone() } else { Some(self.current.clone()) }
+    }
+
     fn serving(&self, receivers_ttl_ms: u64, now: u64) -> &Version {
         let known_everywhere = self.current.created.saturating_add(receivers_ttl_ms) <= now;
         self.previous.as_ref().filter(|_| !known_everywhere).unwrap_or(&self.current)
