@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::Uri;
 
+use crate::event::is_cache_name;
+
 /// Finds the value of a variable; the binaries pass [`env()`].
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -64,6 +66,20 @@ pub fn number(
     value.parse().ok().filter(|n| range.contains(n)).ok_or(ConfigError::Invalid { variable, expected })
 }
 
+/// The name of a cache, where it is set.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] for a name that no call could carry.
+fn cache(lookup: Lookup<'_>, variable: &'static str) -> Result<Option<String>, ConfigError> {
+    let name = optional(lookup, variable);
+    match &name {
+        Some(name) if !is_cache_name(name) => {
+            Err(ConfigError::Invalid { variable, expected: "the name of a cache: printable ASCII" })
+        }
+        _ => Ok(name),
+    }
+}
+
 /// How to reach Momento, beside the key.
 #[derive(Clone, Debug, Default)]
 pub struct MomentoConfig {
@@ -74,12 +90,21 @@ pub struct MomentoConfig {
 }
 
 impl MomentoConfig {
-    /// Reads `MOMENTO_ENDPOINT` and `MOMENTO_ENDPOINT_URL`.
+    /// Reads `MOMENTO_ENDPOINT` and `MOMENTO_ENDPOINT_URL`; and looks at the file that `SSL_CERT_FILE` names, which every
+    /// TLS client reads for itself.
     ///
     /// # Errors
-    /// [`ConfigError`] for a URL that cannot be used.
+    /// [`ConfigError`] for a URL that cannot be used, and for a file without certificates.
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         const URL: &str = "MOMENTO_ENDPOINT_URL";
+        const CERTIFICATES: &str = "SSL_CERT_FILE";
+        let has_certificates = |file| std::fs::read_to_string(file).is_ok_and(|pem| pem.contains("BEGIN CERTIFICATE"));
+        if !optional(lookup, CERTIFICATES).is_none_or(has_certificates) {
+            return Err(ConfigError::Invalid {
+                variable: CERTIFICATES,
+                expected: "a readable file of PEM certificates",
+            });
+        }
         let endpoint_url = optional(lookup, URL).map(|url| EndpointUrl::parse(&url)).transpose();
         Ok(Self {
             endpoint: optional(lookup, "MOMENTO_ENDPOINT"),
@@ -147,14 +172,14 @@ impl UserConfig {
     /// Reads `USER_CACHE` and `USER_KEY_PREFIX`.
     ///
     /// # Errors
-    /// [`ConfigError`] for a prefix that does not set users apart from what applications name by letters and digits.
+    /// [`ConfigError`] for what cannot name a cache, or a prefix that does not set users apart from what applications name by letters and digits.
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let key_prefix = optional(lookup, "USER_KEY_PREFIX").unwrap_or_else(|| "user/".into());
         if key_prefix.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
             let expected = "a prefix that ends in a separator, such as user/ or user:";
             return Err(ConfigError::Invalid { variable: "USER_KEY_PREFIX", expected });
         }
-        Ok(Self { cache: optional(lookup, "USER_CACHE"), key_prefix })
+        Ok(Self { cache: cache(lookup, "USER_CACHE")?, key_prefix })
     }
 }
 
@@ -233,7 +258,7 @@ impl ProcessingConfig {
             )?,
             momento: MomentoConfig::from_lookup(lookup)?,
             users: UserConfig::from_lookup(lookup)?,
-            claim_cache: optional(lookup, "CLAIM_CACHE"),
+            claim_cache: cache(lookup, "CLAIM_CACHE")?,
             claim_lease: Duration::from_secs(number(
                 lookup,
                 "CLAIM_LEASE_SECONDS",
@@ -342,7 +367,8 @@ pub struct SecretsConfig {
     /// `SECRET_TTL_SECONDS`: how long a secret serves before it is fetched again; 300 where it is not set.
     pub ttl: Duration,
     /// `SECRET_OVERLAP_SECONDS`: how long after a rotation the previous signing secret still verifies; 900 where it is
-    /// not set. It must outlast the cache time of every sender and receiver.
+    /// not set. It must be twice as long as `ttl` at least: a sender that has just seen a rotation signs with the previous
+    /// secret for one `ttl`, and what it signed last is still under way then.
     pub overlap: Duration,
 }
 
@@ -356,14 +382,17 @@ impl SecretsConfig {
     /// Reads `SECRET_TTL_SECONDS` and `SECRET_OVERLAP_SECONDS`.
     ///
     /// # Errors
-    /// [`ConfigError`] for a value out of range.
+    /// [`ConfigError`] for a value out of range, or for an overlap that is too short for the time to live.
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        const OVERLAP: &str = "SECRET_OVERLAP_SECONDS";
         const DAY: &str = "a number of seconds from 1 to 86400";
-        let Self { ttl, overlap } = Self::default();
-        Ok(Self {
-            ttl: Duration::from_secs(number(lookup, "SECRET_TTL_SECONDS", ttl.as_secs(), 1..=86_400, DAY)?),
-            overlap: Duration::from_secs(number(lookup, "SECRET_OVERLAP_SECONDS", overlap.as_secs(), 1..=86_400, DAY)?),
-        })
+        let default = Self::default();
+        let ttl = number(lookup, "SECRET_TTL_SECONDS", default.ttl.as_secs(), 1..=86_400, DAY)?;
+        let overlap = number(lookup, OVERLAP, default.overlap.as_secs(), 1..=86_400, DAY)?;
+        if overlap < 2 * ttl {
+            return Err(ConfigError::Invalid { variable: OVERLAP, expected: "at least twice SECRET_TTL_SECONDS" });
+        }
+        Ok(Self { ttl: Duration::from_secs(ttl), overlap: Duration::from_secs(overlap) })
     }
 }
 
@@ -412,7 +441,12 @@ mod tests {
             ("EVENT_SOURCES", "cache/topic,"),
             ("MOMENTO_ENDPOINT_URL", "127.0.0.1:8080"),
             ("SECRET_TTL_SECONDS", "-1"),
+            ("SECRET_OVERLAP_SECONDS", "599"),
+            ("SSL_CERT_FILE", "Cargo.toml"),
+            ("SSL_CERT_FILE", "no/such.pem"),
             ("USER_KEY_PREFIX", "user-"),
+            ("USER_CACHE", "gebühren"),
+            ("CLAIM_CACHE", "a\nb"),
         ] {
             let error = handler(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{variable} is not valid: set it to ")), "{error}");

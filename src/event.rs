@@ -102,13 +102,18 @@ pub fn parse(verified: &Verified<'_>) -> Result<Event, Malformed> {
         token_id: wire.token_id,
         text: wire.text,
     };
-    if event.cache.is_empty() || !event.cache.bytes().all(|c| c.is_ascii_graphic() || c == b' ') {
+    if !is_cache_name(&event.cache) {
         return Err(Malformed::Invalid("cache", "the name of a cache: printable ASCII")); // no other can be asked for
     }
     if !is_token_id(&event.token_id) {
         return Err(Malformed::Invalid("token_id", "at most 64 bytes without `/` or control characters"));
     }
     Ok(event)
+}
+
+/// Can this be the name of a cache? Calls carry it in a header.
+pub(crate) fn is_cache_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|c| c.is_ascii_graphic() || c == b' ')
 }
 
 /// May this be the identifier in a token? It becomes the last part of a key (`user/<token_id>`), so it may not hold the
