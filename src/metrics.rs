@@ -79,11 +79,28 @@ pub(crate) struct Metrics {
     refused: Mutex<BTreeMap<Metric, Refused>>,
 }
 
-/// Refusals of one kind that have not been told yet, and when that was last done, in epoch milliseconds.
+/// Refusals of one kind.
 #[derive(Default)]
 struct Refused {
+    /// Since the minute began, and of them those that have not been told yet.
     count: u64,
-    told: u64,
+    untold: u64,
+    /// When the minute began, in epoch milliseconds.
+    since: u64,
+}
+
+impl Refused {
+    /// One more; returns how many are to be told now, if any are.
+    fn add(&mut self, now: u64) -> Option<u64> {
+        self.untold += 1;
+        self.count += 1;
+        if now.saturating_sub(self.since) >= GATHER_MS {
+            (self.since, self.count) = (now, 1);
+        } else if self.count != 10_u64.pow(self.count.ilog10()) {
+            return None;
+        }
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 impl Metrics {
@@ -99,12 +116,12 @@ impl Metrics {
         }
         describe_counter!("SecretRefresh", Unit::Count, ""); // counted where secrets are kept
         describe_counter!("ColdStart", Unit::Count, "");
-        describe_histogram!("DeliveryLatency", Unit::Milliseconds, "from the publication of an event to its answer");
+        describe_histogram!("DeliveryLatency", Unit::Milliseconds, "from the publication of an event to its effect");
         counter!("ColdStart").increment(1);
         Self { collector, refused: Mutex::default() }
     }
 
-    /// One event, and how long after its publication it came to this, in milliseconds.
+    /// One event, and how long after its publication its effect was there, in milliseconds.
     pub(crate) fn event(&self, metric: Metric, latency_ms: Option<u64>) {
         counter!(metric.name()).increment(1);
         if let Some(latency) = latency_ms {
@@ -114,19 +131,18 @@ impl Metrics {
     }
 
     /// One request that was refused before anything about it could be believed. The first of its kind is told at once,
-    /// and what follows once a minute.
+    /// and what follows once a minute, or as soon as there are ten, a hundred, a thousand ...: a function that is sent
+    /// nothing more is frozen, and could not tell by itself.
     pub(crate) fn refused(&self, metric: Metric, cause: &str) {
         counter!(metric.name()).increment(1);
         let now = clock::now();
         let count = {
             let mut kinds = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             let refused = kinds.entry(metric).or_default();
-            refused.count += 1;
-            if now.saturating_sub(refused.told) < GATHER_MS {
-                return;
+            match refused.add(now) {
+                Some(count) => count,
+                None => return,
             }
-            refused.told = now;
-            std::mem::take(&mut refused.count)
         };
         tracing::warn!(outcome = metric.name(), count, cause, "webhook refused");
         self.tell();
@@ -137,5 +153,18 @@ impl Metrics {
             let mut told = Vec::with_capacity(512); // standard output would be locked and searched for each word
             let _ = collector.flush(&mut told).and_then(|()| io::stdout().write_all(&told)); // nobody could be told
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_at_once_then_at_each_power_of_ten_and_once_a_minute() {
+        let (mut refused, start) = (Refused::default(), clock::now());
+        let mut told = |now| (0..1_500).filter_map(|_| refused.add(now)).collect::<Vec<_>>();
+        assert_eq!(told(start), [1, 9, 90, 900]);
+        assert_eq!(told(start + GATHER_MS), [501, 9, 90, 900]); // nothing is forgotten
     }
 }
