@@ -103,8 +103,13 @@ impl<R: Reaction> Redrive<R> {
         tracing::info!(event_id = %id, outcome, "parked event taken up");
         match attempt.outcome {
             Ok(processed) => {
-                let metric = if processed == Processed::Done { Metric::Accepted } else { Metric::Duplicate };
-                self.metrics.event(metric, Some(clock::now().saturating_sub(event.event_timestamp)));
+                match processed {
+                    Processed::Done => {
+                        let latency = clock::now().saturating_sub(event.event_timestamp);
+                        self.metrics.event(Metric::Accepted, Some(latency));
+                    }
+                    Processed::Duplicate => self.metrics.event(Metric::Duplicate, None),
+                }
                 true
             }
             Err(Fault::Rejected(_)) => self.bury(record, &Dead::Rejected).await,

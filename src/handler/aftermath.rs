@@ -15,7 +15,7 @@ use lambda_runtime::{Context, Error, LambdaInvocation, Service};
 use super::answer::{Answer, Refusal, Summary};
 use crate::clock;
 use crate::event::{Event, EventId};
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
 use crate::processing::Settlement;
 
 /// How long before its deadline a function leaves off, so that it is not killed over the last of its work.
@@ -87,7 +87,7 @@ impl Aftermath {
             self.metrics.refused(summary.metric, summary.cause.as_deref().unwrap_or_default());
         } else {
             let latency = self.log(&summary);
-            self.metrics.event(summary.metric, latency);
+            self.metrics.event(summary.metric, latency.filter(|_| summary.metric == Metric::Accepted));
         }
         if let Some(settlement) = self.trace.settlement.take() {
             let settled = tokio::time::timeout(self.trace.time_left(clock::now()), settlement.settle()).await;
@@ -97,7 +97,7 @@ impl Aftermath {
         }
     }
 
-    /// One line an event. Returns how long after its publication it was answered, in milliseconds.
+    /// One line an event. Returns how long after its receipt it was answered, in milliseconds.
     fn log(&self, summary: &Summary) -> Option<u64> {
         let event = self.trace.event.as_ref();
         let latency = event.map(|event| self.answered.saturating_sub(event.received));
