@@ -15,6 +15,9 @@ use crate::signature::Verified;
 /// SQS delays no message by more than 15 minutes.
 const MAX_DELAY: Duration = Duration::from_secs(900);
 
+/// An application's error may be of any length, and what SQS does not take must not keep the event from being parked.
+const MAX_REASON: usize = 500;
+
 /// A parked event, as it lies in the queue.
 ///
 /// Its signature is not kept, and not checked again: only the handler's role may send to the queue, and the handler parks
@@ -73,7 +76,7 @@ impl Queue {
         parked_at: u64,
         delay: Duration,
     ) -> Result<(), ParkError> {
-        let parked = Parked { body: STANDARD.encode(event.body()), reason: reason.into(), received_at, parked_at };
+        let parked = Parked { body: STANDARD.encode(event.body()), reason: abridged(reason), received_at, parked_at };
         let record = serde_json::to_string(&parked)
             .map_err(|_| ParkError { call: "SendMessage", reason: "the record cannot be written".into() })?;
         self.send(record, delay).await
@@ -103,7 +106,22 @@ impl Queue {
     }
 }
 
+fn abridged(reason: &str) -> String {
+    reason.chars().filter(|c| !matches!(c, '\u{fffe}' | '\u{ffff}')).take(MAX_REASON).collect()
+}
+
 /// Whole seconds, rounded up: a record that comes back too early finds its claim still held.
 fn seconds(delay: Duration) -> i32 {
     i32::try_from(delay.as_millis().div_ceil(1_000)).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_that_sqs_takes() {
+        assert_eq!(abridged("no \u{ffff}answer"), "no answer");
+        assert_eq!(abridged(&"é".repeat(1_000_000)).chars().count(), MAX_REASON);
+    }
 }

@@ -56,7 +56,7 @@ impl Error {
     }
 }
 
-/// The largest answer, in bytes: a hundred entries of a list at 64 KiB each, and as much again.
+/// The largest answer, in bytes: sixteen entries of a list at 512 KiB each, and as much again.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The way to Momento: one HTTP/2 connection, opened with the first call, and again when it has broken.

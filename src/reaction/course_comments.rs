@@ -94,8 +94,8 @@ impl Reaction for CourseComments {
     }
 }
 
-/// How many entries are read at a time: at 64 KiB each they fit into one answer.
-const PAGE: u32 = 100;
+/// How many entries are read at a time: at 512 KiB each, the largest body that may be accepted, they fit into one answer.
+const PAGE: u32 = 16;
 
 /// The comments of one course.
 struct Entries<'a> {
