@@ -60,7 +60,7 @@ struct Plan {
     /// Blocks of warm events for each subject, and events in a block. The first block warms up and is not counted.
     blocks: usize,
     block: usize,
-    /// Events that the handler must survive without growing.
+    /// Events that the handler must survive without growing more than the bare function does.
     soak: usize,
     throughput: Duration,
     signature_rounds: usize,
@@ -188,12 +188,17 @@ async fn warm(
             measured.events = (block + 1) * plan.block;
         }
     }
-    let (_, handler) = &mut functions[0];
-    eprintln!("{} events through the handler ...", plan.soak);
-    for _ in 0..plan.soak {
-        handler.invoke(events.delivery()).await?;
+    eprintln!("{} events for the handler and the bare function each ...", plan.soak);
+    for (subject, function) in &mut functions {
+        if ![Subject::HANDLER, Subject::BARE].contains(&subject.name) {
+            continue;
+        }
+        for _ in 0..plan.soak {
+            function.invoke(events.delivery()).await?;
+        }
+        results.of(subject).after_soak = function.usage()?;
     }
-    results.soak = Some((plan.soak, handler.usage()?));
+    results.soak = plan.soak;
     Ok(())
 }
 

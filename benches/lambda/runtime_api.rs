@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,7 @@ pub(crate) struct Exchange {
 struct Shared {
     events: Mutex<mpsc::UnboundedReceiver<String>>,
     steps: mpsc::UnboundedSender<Step>,
+    handed: AtomicU64,
 }
 
 impl RuntimeApi {
@@ -55,7 +57,7 @@ impl RuntimeApi {
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let (events, to_come) = mpsc::unbounded_channel();
         let (sender, steps) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { events: Mutex::new(to_come), steps: sender });
+        let shared = Arc::new(Shared { events: Mutex::new(to_come), steps: sender, handed: AtomicU64::new(0) });
         let api = axum::Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
@@ -125,7 +127,9 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     header("lambda-runtime-aws-request-id", &format!("8476a536-e9f4-11e8-9739-{now:012x}"));
     header("lambda-runtime-deadline-ms", &(now + 10_000).to_string());
     header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:bench");
-    header("lambda-runtime-trace-id", "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0");
+    let number = shared.handed.fetch_add(1, Ordering::Relaxed);
+    let trace_id = format!("Root=1-5759e988-bd862e3fe1be{number:012x};Parent=53995c3f42cd8ad8;Sampled=0"); // its own
+    header("lambda-runtime-trace-id", &trace_id);
     let _ = shared.steps.send(Step::Handed(Instant::now()));
     (headers, event).into_response()
 }
