@@ -62,6 +62,8 @@ export class Relay extends Construct {
       // the messages in between; a pair changes one after the other and misses none.
       minHealthyPercent: options.relay === 'pair' ? 50 : 0,
       maxHealthyPercent: 100,
+      // It would start a task more, which the line above forbids; ECS has it on by default.
+      availabilityZoneRebalancing: ecs.AvailabilityZoneRebalancing.DISABLED,
       // A relay that cannot start is rolled back. One without an API key yet, as after a first deployment, has to stay up
       // and say that it is not ready, or the stack would be rolled back with the secret that is to be filled.
       circuitBreaker: { rollback: true },
