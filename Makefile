@@ -11,7 +11,10 @@ SHELL := bash
 PYTHON := .tools/python
 NODE_MODULES := infra/node_modules/.installed
 export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
-# What is built and deployed: by default for this machine's processor, but `make deploy` deploys to arm64.
+# What is built: by default for this machine's processor. What is deployed: where it is not given, as the options say that
+# are kept for the CDK, or else for arm64.
+DEPLOYED = $(if $(filter file,$(origin ARCHITECTURE)),$(or $(KEPT),arm64),$(ARCHITECTURE))
+KEPT = $(shell python3 -c 'import json; print(json.load(open("infra/cdk.context.json"))["architecture"])' 2> /dev/null)
 ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
 TARGET = $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
 BINARIES ?= handler redrive publisher relay
@@ -106,11 +109,10 @@ synth: $(NODE_MODULES) ## Write the CloudFormation template to infra/cdk.out; ne
 	@echo "the template is infra/cdk.out/momento-webhook.template.json"
 
 .PHONY: deploy
-deploy: ARCHITECTURE := $(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
-deploy: $(NODE_MODULES) ## Build and deploy everything with the CDK: make deploy CDK_OPTIONS='-c feedTopic=comment-feed'
+deploy: $(NODE_MODULES) ## Build and deploy everything with the CDK, with the options in infra/cdk.context.json
 	@infra/dev/prerequisites deploy
-	$(MAKE) build ARCHITECTURE=$(ARCHITECTURE)
-	cd infra && npm run --silent deploy -- -c architecture=$(ARCHITECTURE) $(CDK_OPTIONS)
+	$(MAKE) build ARCHITECTURE=$(DEPLOYED)
+	cd infra && npm run --silent deploy -- -c architecture=$(DEPLOYED) $(CDK_OPTIONS)
 
 .PHONY: deploy-function
 deploy-function: tools ## Deploy the handler's code alone: make deploy-function FUNCTION=name [DEPLOY_OPTIONS=--dry]
