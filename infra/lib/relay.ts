@@ -150,6 +150,7 @@ function image(scope: Construct, options: Options): ecs.ContainerImage {
   try {
     // The two files alone: all of target/ would be hashed, and sent to Docker.
     fs.copyFileSync(binary, path.join(folder, 'bootstrap'));
+    fs.chmodSync(path.join(folder, 'bootstrap'), 0o755); // whatever the builder's umask: it belongs to root there
     fs.copyFileSync(path.join(__dirname, '../../relay.Dockerfile'), path.join(folder, 'Dockerfile'));
     const asset = new DockerImageAsset(scope, 'Image', {
       directory: folder,
