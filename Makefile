@@ -127,6 +127,10 @@ deploy-function: tools ## Build and deploy the handler's code alone: make deploy
 smoke: tools ## Post a signed, harmless event to a deployed handler: make smoke URL=… SIGNING_SECRET_NAME=…
 	@python3 infra/dev/smoke.py
 
+.PHONY: dead-letters
+dead-letters: tools ## Have a deployed redrive take up the dead letters: make dead-letters QUEUE=… FUNCTION=…
+	@python3 infra/dev/dead_letters.py
+
 .PHONY: tools
 tools: $(PYTHON)/.installed
 
