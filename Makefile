@@ -135,7 +135,7 @@ dead-letters: tools ## Have a deployed redrive take up the dead letters: make de
 tools: $(PYTHON)/.installed
 
 $(PYTHON)/.installed: infra/dev/requirements.txt
-	@python3 -c 'import platform, sys; sys.exit(sys.version_info < (3, 11) and "error: Python " + platform.python_version() + " is too old: install 3.11 or newer")'
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d is too old: install 3.11 or newer" % sys.version_info[:2])'
 	@echo "installing cargo-lambda and moto into $(PYTHON) ..." >&2
 	@python3 -m venv $(PYTHON) >&2
 	@$(PYTHON)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< >&2
