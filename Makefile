@@ -1,7 +1,7 @@
 # Everything that a person or CI does with this project. `make help` lists it.
 #
-# A target installs what it needs into .tools/ (ignored by git), pinned, the first time. Rust, Python 3 and Node are the
-# only things that must be there already.
+# A target installs what it needs into .tools/ (ignored by git), pinned, the first time. Rust, Python 3.11 and Node 20, or
+# newer, are the only things that must be there already.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,7 +11,10 @@ SHELL := bash
 PYTHON := .tools/python
 NODE_MODULES := infra/node_modules/.installed
 export PATH := $(CURDIR)/$(PYTHON)/bin:$(PATH)
-# What is built and deployed: by default for this machine's processor, but `make deploy` deploys to arm64.
+# What is built: by default for this machine's processor. What is deployed: where it is not given, as the options say that
+# are kept for the CDK, or else for arm64.
+DEPLOYED = $(if $(filter file,$(origin ARCHITECTURE)),$(or $(KEPT),arm64),$(ARCHITECTURE))
+KEPT = $(shell python3 -c 'import json; print(json.load(open("infra/cdk.context.json"))["architecture"])' 2> /dev/null)
 ARCHITECTURE ?= $(subst aarch64,arm64,$(shell uname -m))
 TARGET = $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-gnu
 BINARIES ?= handler redrive publisher relay
@@ -19,6 +22,7 @@ STARTUP_BUDGET ?= 3.5
 export LOCAL_PORT ?= 8080
 export HANDLER_PORT ?= 9000
 export QUEUE_PORT ?= 9324
+export CDK_OPTIONS
 export DEPLOY_OPTIONS
 export SEED ?= infra/dev/seed.toml
 
@@ -98,7 +102,8 @@ build: tools $(PYTHON)/.zig ## The release artifacts that are deployed, in targe
 
 .PHONY: infra-test
 infra-test: tools $(NODE_MODULES)
-	cd infra && CFN_LINT=$(CURDIR)/$(PYTHON)/bin/cfn-lint MOTO_SERVER=$(CURDIR)/$(PYTHON)/bin/moto_server npm test --silent
+	cd infra && TOOLS=$(CURDIR)/$(PYTHON)/bin && \
+	  PYTHON=$$TOOLS/python3 CFN_LINT=$$TOOLS/cfn-lint MOTO_SERVER=$$TOOLS/moto_server npm test --silent
 
 .PHONY: synth
 synth: $(NODE_MODULES) ## Write the CloudFormation template to infra/cdk.out; needs no account and no network
@@ -106,25 +111,31 @@ synth: $(NODE_MODULES) ## Write the CloudFormation template to infra/cdk.out; ne
 	@echo "the template is infra/cdk.out/momento-webhook.template.json"
 
 .PHONY: deploy
-deploy: ARCHITECTURE := $(if $(filter command line environment,$(origin ARCHITECTURE)),$(ARCHITECTURE),arm64)
-deploy: $(NODE_MODULES) ## Build and deploy everything with the CDK: make deploy CDK_OPTIONS='-c feedTopic=comment-feed'
-	@infra/dev/prerequisites deploy
-	$(MAKE) build ARCHITECTURE=$(ARCHITECTURE)
-	cd infra && npm run --silent deploy -- -c architecture=$(ARCHITECTURE) $(CDK_OPTIONS)
+deploy: tools ## Build and deploy everything with the CDK, with the options in infra/cdk.context.json
+	@python3 infra/dev/prerequisites.py deploy
+	@$(MAKE) --no-print-directory $(NODE_MODULES)
+	$(MAKE) build ARCHITECTURE=$(DEPLOYED)
+	cd infra && npm run --silent deploy -- -c architecture=$(DEPLOYED) $(CDK_OPTIONS)
 
 .PHONY: deploy-function
-deploy-function: tools ## Deploy the handler's code alone: make deploy-function FUNCTION=name [DEPLOY_OPTIONS=--dry]
-	@infra/dev/prerequisites deploy-function
+deploy-function: tools ## Build and deploy the handler's code alone: make deploy-function FUNCTION=name [DEPLOY_OPTIONS=--dry]
+	@ARCHITECTURE=$(DEPLOYED) python3 infra/dev/prerequisites.py deploy-function
+	$(MAKE) build ARCHITECTURE=$(DEPLOYED) BINARIES=handler
 	cargo lambda deploy --binary-name handler $(DEPLOY_OPTIONS) $(FUNCTION)
 
 .PHONY: smoke
 smoke: tools ## Post a signed, harmless event to a deployed handler: make smoke URL=… SIGNING_SECRET_NAME=…
 	@python3 infra/dev/smoke.py
 
+.PHONY: dead-letters
+dead-letters: tools ## Have a deployed redrive take up the dead letters: make dead-letters QUEUE=… FUNCTION=…
+	@python3 infra/dev/dead_letters.py
+
 .PHONY: tools
 tools: $(PYTHON)/.installed
 
 $(PYTHON)/.installed: infra/dev/requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d is too old: install 3.11 or newer" % sys.version_info[:2])'
 	@echo "installing cargo-lambda and moto into $(PYTHON) ..." >&2
 	@python3 -m venv $(PYTHON) >&2
 	@$(PYTHON)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $< >&2
@@ -137,6 +148,7 @@ $(PYTHON)/.zig: $(PYTHON)/.installed
 	@touch $@
 
 $(NODE_MODULES): infra/package-lock.json
+	@node -e 'const { node } = process.versions; if (parseInt(node) < 20) { console.error(`error: Node $${node} is too old: install 20 or newer`); process.exit(1) }'
 	@echo "installing the CDK into infra/node_modules ..." >&2
 	@cd infra && npm ci --silent >&2
 	@touch $@

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import sys
 import time
 import urllib.error
@@ -19,7 +20,7 @@ from urllib.parse import urlparse
 
 ANSWERS = {
     200: "accepted: this handler takes any text; look for what it made of an event by nobody",
-    202: "verified and parked: it does not reach Momento, or its claims; see the cause in its log",
+    202: "verified and parked: the cache {cache} does not exist, or Momento is not reached; see the cause in its log",
     400: "verified, but not read as an event: this is not our handler, or not its version",
     403: "denied: another signing secret, a clock that is off, a SOURCE that is not one of EVENT_SOURCES, or AUTH=iam missing",
     404: "nothing there: is the URL right?",
@@ -46,39 +47,48 @@ def main():
         },
         separators=(",", ":"),
     ).encode()
-    signature = hmac.new(secret(name).encode(), body, hashlib.sha3_256).hexdigest()
+    signature = hmac.new(secret(name, url).encode(), body, hashlib.sha3_256).hexdigest()
     headers = {"content-type": "application/json", "momento-signature": signature}
     if os.environ.get("AUTH") == "iam":
-        headers = signed_for_aws(url, headers, body)
+        headers = signed_for_aws(url, name, headers, body)
     status, answer = post(url, headers, body)
-    print(f"{status} {answer}\n{ANSWERS.get(status, 'not an answer of the handler: is the URL right?')}")
+    meaning = ANSWERS.get(status, "not an answer of the handler: is the URL right?").format(cache=cache)
+    print(f"{status} {answer}\n{meaning}")
     sys.exit(status not in (200, 422))
 
 
-def secret(name):
+def secret(name, url):
     import boto3  # comes with moto
     import botocore.exceptions
 
     try:
-        client = boto3.client("secretsmanager", region_name=region())
+        client = boto3.client("secretsmanager", region_name=region(name, url))
         return client.get_secret_value(SecretId=name)["SecretString"]
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         sys.exit(f"error: cannot read the secret {name}: {error}")
 
 
-def region():
-    # boto3 knows the second alone; every other SDK takes both.
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or sys.exit("error: set AWS_REGION")
+def region(first, *others):
+    """Where the first is, a secret's ARN or a function's URL; the others may be elsewhere, so the environment goes before."""
+    # boto3 knows the second variable alone; every other SDK takes both.
+    environment = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    known = [stated(first), environment, *map(stated, others)]
+    return next(filter(None, known), None) or sys.exit("error: set AWS_REGION")
 
 
-def signed_for_aws(url, headers, body):
+def stated(place):
+    match = re.search(r"^arn:[^:]+:secretsmanager:([^:]+):|\.lambda-url\.([^.]+)\.on\.aws", place)
+    return match and (match[1] or match[2])
+
+
+def signed_for_aws(url, name, headers, body):
     import botocore.auth
     import botocore.awsrequest
     import botocore.session
 
     session = botocore.session.get_session()
     request = botocore.awsrequest.AWSRequest("POST", url, headers={**headers, "host": urlparse(url).netloc}, data=body)
-    botocore.auth.SigV4Auth(session.get_credentials(), "lambda", region()).add_auth(request)
+    botocore.auth.SigV4Auth(session.get_credentials(), "lambda", region(url, name)).add_auth(request)
     return dict(request.headers)
 
 

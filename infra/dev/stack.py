@@ -19,6 +19,8 @@ import time
 import urllib.error
 import urllib.request
 
+from dead_letters import records
+
 CACHE, TOPIC, FEED = "course-comments", "comment", "comment-feed"
 LOCAL_PORT = int(os.environ.get("LOCAL_PORT", "8080"))
 HANDLER_PORT = int(os.environ.get("HANDLER_PORT", "9000"))
@@ -155,18 +157,8 @@ class Stack:
         ).get("Messages", [])
         if not received:
             return
-        records = [
-            {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-                "eventSource": "aws:sqs",
-            }
-            for message in received
-        ]
         request = urllib.request.Request(
-            f"{LAMBDA}/2015-03-31/functions/redrive/invocations", json.dumps({"Records": records}).encode()
+            f"{LAMBDA}/2015-03-31/functions/redrive/invocations", json.dumps({"Records": records(received)}).encode()
         )
         with urllib.request.urlopen(request, timeout=300) as answer:
             failures = {item["itemIdentifier"] for item in json.load(answer)["batchItemFailures"]}

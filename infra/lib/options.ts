@@ -1,6 +1,6 @@
 import * as path from 'node:path';
 
-/** What may be chosen at deployment, each as `-c name=value`. */
+/** What may be chosen at deployment: kept in `cdk.context.json`, or given once as `-c name=value`. */
 export interface Options {
   stackName: string;
   artifacts: string;

@@ -62,6 +62,8 @@ export class Relay extends Construct {
       // the messages in between; a pair changes one after the other and misses none.
       minHealthyPercent: options.relay === 'pair' ? 50 : 0,
       maxHealthyPercent: 100,
+      // It would start a task more, which the line above forbids; ECS has it on by default.
+      availabilityZoneRebalancing: ecs.AvailabilityZoneRebalancing.DISABLED,
       // A relay that cannot start is rolled back. One without an API key yet, as after a first deployment, has to stay up
       // and say that it is not ready, or the stack would be rolled back with the secret that is to be filled.
       circuitBreaker: { rollback: true },
@@ -148,6 +150,7 @@ function image(scope: Construct, options: Options): ecs.ContainerImage {
   try {
     // The two files alone: all of target/ would be hashed, and sent to Docker.
     fs.copyFileSync(binary, path.join(folder, 'bootstrap'));
+    fs.chmodSync(path.join(folder, 'bootstrap'), 0o755); // whatever the builder's umask: it belongs to root there
     fs.copyFileSync(path.join(__dirname, '../../relay.Dockerfile'), path.join(folder, 'Dockerfile'));
     const asset = new DockerImageAsset(scope, 'Image', {
       directory: folder,

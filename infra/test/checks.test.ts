@@ -67,38 +67,34 @@ test('cfn-lint finds nothing', { skip: process.env.CFN_LINT ? false : 'CFN_LINT 
   assert.equal(lint.status, 0, `${lint.error ?? ''}${lint.stdout}${lint.stderr}`);
 });
 
-test('the command line synthesises without an account and without the network', () => {
-  const home = temporaryFolder('home-');
+test('the command line synthesises without an account and without the network, as the kept options say', () => {
+  const folder = temporaryFolder('home-');
+  // A folder of its own, since in infra/ lie the options of whoever runs this.
+  fs.copyFileSync(path.join(INFRA, 'cdk.json'), path.join(folder, 'cdk.json'));
+  fs.symlinkSync(path.join(INFRA, 'dist'), path.join(folder, 'dist'));
+  const options = { relay: 'pair', auth: 'iam', logRetentionDays: 7, artifacts: artifacts('arm64') };
+  fs.writeFileSync(path.join(folder, 'cdk.context.json'), JSON.stringify(options));
   const run = spawnSync(
     path.join(INFRA, 'node_modules/.bin/cdk'),
     // The build is done, and tests that run beside this one read what it would write again.
-    [
-      'synth',
-      '--quiet',
-      '--build',
-      'true',
-      '--output',
-      path.join(home, 'out'),
-      '-c',
-      `artifacts=${artifacts('arm64')}`,
-      '-c',
-      'relay=pair',
-    ],
+    ['synth', '--quiet', '--build', 'true', '-c', 'auth=none'],
     {
-      cwd: INFRA,
+      cwd: folder,
       encoding: 'utf8',
       // Nobody's credentials, no Docker, and a proxy that nobody answers at.
       env: {
         PATH: path.dirname(process.execPath) + ':/bin',
-        HOME: home,
+        HOME: folder,
         HTTPS_PROXY: 'http://127.0.0.1:9',
         AWS_EC2_METADATA_DISABLED: 'true',
       },
     },
   );
   assert.equal(run.status, 0, run.stderr);
-  const template = JSON.parse(fs.readFileSync(path.join(home, 'out/momento-webhook.template.json'), 'utf8'));
+  const template = JSON.parse(fs.readFileSync(path.join(folder, 'cdk.out/momento-webhook.template.json'), 'utf8'));
   assert.ok(template.Outputs.RelayService);
+  const url = Object.values<any>(template.Resources).find(({ Type }) => Type === 'AWS::Lambda::Url');
+  assert.equal(url.Properties.AuthType, 'NONE', 'the command line has the last word');
 });
 
 test('the command line says what is wrong, and nothing else', () => {

@@ -239,6 +239,23 @@ test('nobody from outside may invoke anything else', async () => {
   }
 });
 
+test('who takes up dead letters needs three rights for it, and no others', async () => {
+  const account = new Account(synthesise());
+  const [queue, redrive] = [
+    account.arn('AWS::SQS::Queue', 'ParkingDeadLetters'),
+    account.arn('AWS::Lambda::Function', 'Redrive'),
+  ];
+  const rights = [
+    { Effect: 'Allow', Action: ['sqs:ReceiveMessage', 'sqs:DeleteMessage'], Resource: queue },
+    { Effect: 'Allow', Action: 'lambda:InvokeFunction', Resource: redrive },
+  ];
+  const operator = { name: 'Operator', policies: [{ Version: '2012-10-17', Statement: rights }] };
+  for (const action of ['sqs:ReceiveMessage', 'sqs:DeleteMessage']) {
+    assert.ok(await account.may(operator, action, queue), action);
+  }
+  assert.ok(await account.may(operator, 'lambda:InvokeFunction', redrive));
+});
+
 test('a star stands only where AWS takes nothing else', () => {
   for (const context of Object.values(COMBINATIONS)) {
     for (const [id, policy] of synthesise(context).all('AWS::IAM::Policy')) {

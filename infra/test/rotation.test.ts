@@ -1,8 +1,7 @@
 /** The rotation function against a Secrets Manager that keeps versions and stages as the real one does: moto's. */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { createServer, type AddressInfo } from 'node:net';
 import { after, before, beforeEach, describe, test } from 'node:test';
 
 import {
@@ -14,6 +13,7 @@ import {
 } from '@aws-sdk/client-secrets-manager';
 
 import type { RotationEvent } from '../lib/rotation/function';
+import { startMoto } from './support/moto';
 
 const skip = process.env.MOTO_SERVER ? false : 'MOTO_SERVER does not name the command';
 
@@ -24,13 +24,10 @@ describe('a rotation', { skip }, () => {
   let secret: string;
 
   before(async () => {
-    const port = await freePort();
-    const [command, ...rest] = process.env.MOTO_SERVER!.split(' ');
-    moto = spawn(command!, [...rest, '-H', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' });
-    const endpoint = `http://127.0.0.1:${port}`;
-    await answers(endpoint, moto);
+    const started = await startMoto();
+    moto = started.process;
     Object.assign(process.env, {
-      AWS_ENDPOINT_URL_SECRETS_MANAGER: endpoint,
+      AWS_ENDPOINT_URL_SECRETS_MANAGER: started.endpoint,
       AWS_REGION: 'eu-west-1',
       AWS_ACCESS_KEY_ID: 'test',
       AWS_SECRET_ACCESS_KEY: 'test',
@@ -118,32 +115,3 @@ describe('a rotation', { skip }, () => {
     assert.equal(Object.keys(VersionIdsToStages!).length, 1);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function answers(endpoint: string, server: ChildProcess): Promise<void> {
-  const failed = new Promise<never>((_, reject) => {
-    server.once('error', reject);
-    server.once('exit', (code) => reject(new Error(`moto_server ended with ${code}`)));
-  });
-  failed.catch(() => undefined); // it ends when the tests do
-  const deadline = Date.now() + 60_000;
-  while (Date.now() < deadline) {
-    const up = await Promise.race([
-      fetch(`${endpoint}/moto-api/`).then(
-        () => true,
-        () => false,
-      ),
-      failed,
-    ]);
-    if (up) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(`moto_server does not answer at ${endpoint}`);
-}

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, test } from 'node:test';
 
-import { ADOPTED, COMBINATIONS, synthesise, type Synthesised } from './support/stacks';
+import { AssetManifestArtifact } from 'aws-cdk-lib/cx-api';
+
+import { ADOPTED, application, artifacts, COMBINATIONS, synthesise, type Synthesised } from './support/stacks';
 
 const FUNCTION = 'AWS::Lambda::Function';
 const QUEUE = 'AWS::SQS::Queue';
@@ -319,10 +323,12 @@ describe('the relay', () => {
 
   test('runs alone, or as a pair that is changed one by one', () => {
     const service = (relay: string) => {
-      const { DesiredCount, DeploymentConfiguration } = synthesise({ relay }).properties(
+      const { DesiredCount, DeploymentConfiguration, AvailabilityZoneRebalancing } = synthesise({ relay }).properties(
         'AWS::ECS::Service',
         'RelayService',
       );
+      // Rebalancing zones would take more tasks than the maximum.
+      assert.equal(AvailabilityZoneRebalancing, 'DISABLED');
       return [DesiredCount, DeploymentConfiguration.MinimumHealthyPercent, DeploymentConfiguration.MaximumPercent];
     };
     assert.deepEqual(
@@ -374,6 +380,19 @@ describe('the relay', () => {
     assert.deepEqual(container.LinuxParameters.Capabilities, { Drop: ['ALL'] });
     assert.notEqual(container.Privileged, true);
     assert.notEqual(stack.properties('AWS::ECS::Service', 'RelayService').EnableExecuteCommand, true);
+  });
+
+  test('may be executed by whom it runs as, even where it was built for its builder alone', () => {
+    const folder = artifacts('arm64');
+    fs.chmodSync(path.join(folder, 'relay/bootstrap'), 0o700);
+    const { app } = application({ relay: 'one', artifacts: folder });
+    const { directory, artifacts: all } = app.synth();
+    const manifest = all.find((artifact) => artifact instanceof AssetManifestArtifact)!;
+    const [built, ...more] = Object.values(manifest.contents.dockerImages!);
+    assert.equal(more.length, 0);
+    const image = path.join(directory, built!.source.directory!);
+    assert.equal(fs.statSync(path.join(image, 'bootstrap')).mode & 0o777, 0o755);
+    assert.match(fs.readFileSync(path.join(image, 'Dockerfile'), 'utf8'), /^COPY bootstrap \/relay$/m);
   });
 
   test('is told its secrets by name, and to deliver every source to the handler', () => {
