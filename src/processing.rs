@@ -18,6 +18,9 @@ use crate::secrets::{ApiKey, SecretsError, SecretsManager};
 use claim::{Claim, Claimed, Claims};
 use users::Users;
 
+#[cfg(panic = "abort")]
+compile_error!("a reaction that panics would take its event with it: build with `panic = \"unwind\"`");
+
 /// How much of the sender's patience one call to Momento may take.
 const CALL: Duration = Duration::from_millis(1_000);
 
