@@ -92,6 +92,16 @@ impl Ledger {
     }
 }
 
+/// What a route has settled: every message of its topic from `since` on, up to `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Settled {
+    #[serde(flatten)]
+    pub(crate) to: Place,
+    /// The first message after whatever was missed last. Before it something may never have been here, and is not settled;
+    /// nor is anything where it is `None`.
+    pub(crate) since: Option<u64>,
+}
+
 /// A route as the journal knows it. Its URL is not part of it: that may be corrected while messages wait.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct RouteName {
@@ -211,17 +221,21 @@ impl Journal {
         .await
     }
 
-    /// Up to where a route has settled everything, of what its topic has accepted.
-    pub(crate) async fn settled_to(&self, route: i64) -> Result<Option<Place>, JournalError> {
+    /// What a route has settled, of what its topic has accepted. `None` where that is nothing, or not to be told by a number.
+    pub(crate) async fn settled(&self, route: i64) -> Result<Option<Settled>, JournalError> {
         self.read(move |store| {
+            let sql = "SELECT position.page, position.number, since FROM position JOIN route USING (cache, topic)
+                       WHERE id = ?1";
+            let last = |row: &Row<'_>| Ok(Settled { to: place(row)?, since: Some(row.get::<_, i64>(2)? as u64) });
+            let last = store.prepare_cached(sql)?.query_row([route], last).optional()?;
             // What was redriven has an old number and would lead back.
             let oldest = "SELECT page, number FROM pending WHERE route = ?1 AND NOT redriven ORDER BY id LIMIT 1";
-            if let Some(oldest) = store.prepare_cached(oldest)?.query_row([route], place).optional()? {
-                return Ok(Some(Place { number: oldest.number.saturating_sub(1), ..oldest }));
-            }
-            let last =
-                "SELECT position.page, position.number FROM position JOIN route USING (cache, topic) WHERE id = ?1";
-            store.prepare_cached(last)?.query_row([route], place).optional()
+            let Some(oldest) = store.prepare_cached(oldest)?.query_row([route], place).optional()? else {
+                return Ok(last);
+            };
+            let since = last.filter(|last| last.to.page == oldest.page).and_then(|last| last.since);
+            let to = oldest.number.checked_sub(1).map(|number| Place { number, ..oldest });
+            Ok(to.map(|to| Settled { to, since }))
         })
         .await
     }
@@ -276,4 +290,96 @@ fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
 
 fn lock(store: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = 7;
+
+    fn message(route: i64, page: u64, number: u64) -> Write {
+        let routes = Arc::new([route]);
+        let payload = Payload::Text("text".into());
+        let (place, token_id) = (Place { page, number }, String::new());
+        let (cache, topic) = ("cache".into(), "topic".into());
+        Write::Message { cache, topic, routes, place, received: 1, token_id, payload, incident: None }
+    }
+
+    async fn journal() -> (Journal, i64) {
+        let (journal, _) = Journal::open(None, 1_000_000, &Health::default()).unwrap();
+        let name = RouteName { cache: "cache".into(), topic: "topic".into(), name: "main".into() };
+        let route = journal.route(name).await.unwrap();
+        (journal, route)
+    }
+
+    /// Accepts them, and waits until it has.
+    async fn accept(journal: &Journal, route: i64, page: u64, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            journal.accept(message(route, page, number)).await;
+            let is_there = || async {
+                let position = journal.position("cache", "topic").await.unwrap();
+                position.is_some_and(|at| at == Place { page, number })
+            };
+            while !is_there().await {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn pending(journal: &Journal, route: i64) -> Vec<u64> {
+        let pending = journal.pending(route, 0, 100).await.unwrap();
+        pending.iter().map(|pending| pending.place.number).collect()
+    }
+
+    async fn deliver_all(journal: &Journal, route: i64) {
+        for Pending { id, .. } in journal.pending(route, 0, 100).await.unwrap() {
+            journal.settle(Write::Delivered { id, route }).await;
+        }
+        journal.flush().await;
+    }
+
+    #[tokio::test]
+    async fn what_the_other_relay_never_had_is_not_ceded_to_it() {
+        let ((active, route), (standby, same)) = (journal().await, journal().await);
+        accept(&standby, same, PAGE, 1..=17).await;
+        accept(&active, route, PAGE, 1..=9).await;
+        deliver_all(&active, route).await;
+        let cede = async || {
+            let settled = active.settled(route).await.unwrap().unwrap();
+            let told = serde_json::from_str(&serde_json::json!(settled).to_string()).unwrap();
+            standby.settle(Write::Ceded { route: same, settled: told }).await;
+            standby.flush().await;
+        };
+        cede().await;
+        assert_eq!(pending(&standby, same).await, (10..=17).collect::<Vec<_>>());
+        accept(&active, route, PAGE, 16..=17).await; // its subscription stalled
+        cede().await;
+        assert_eq!(pending(&standby, same).await, (10..=17).collect::<Vec<_>>(), "16 is pending there too");
+        deliver_all(&active, route).await;
+        cede().await;
+        assert_eq!(pending(&standby, same).await, (10..=15).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_mark_of_before_says_nothing_of_what_was_there() {
+        let (standby, route) = journal().await;
+        accept(&standby, route, PAGE, 1..=3).await;
+        let settled = serde_json::from_str(r#"{"page":7,"number":3}"#).unwrap();
+        standby.settle(Write::Ceded { route, settled }).await;
+        standby.flush().await;
+        assert_eq!(pending(&standby, route).await, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn numbers_begin_at_0_and_the_first_one_is_not_settled_while_it_is_pending() {
+        let (journal, route) = journal().await;
+        accept(&journal, route, PAGE, 5..=6).await;
+        deliver_all(&journal, route).await;
+        accept(&journal, route, PAGE + 1, [0]).await;
+        assert_eq!(journal.settled(route).await.unwrap(), None);
+        deliver_all(&journal, route).await;
+        let to = Place { page: PAGE + 1, number: 0 };
+        assert_eq!(journal.settled(route).await.unwrap(), Some(Settled { to, since: Some(0) }));
+    }
 }

@@ -10,7 +10,7 @@ use super::JournalError;
 
 const FILE: &str = "journal.sqlite";
 /// The version of the tables, in SQLite's own `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long one connection waits for another's commit.
 const BUSY: Duration = Duration::from_secs(5);
 /// SQLite's page, in bytes.
@@ -28,6 +28,7 @@ const TABLES: &str = "
     );
     CREATE TABLE position (
         cache TEXT NOT NULL, topic TEXT NOT NULL, page INTEGER NOT NULL, number INTEGER NOT NULL,
+        since INTEGER NOT NULL, -- the number from which on nothing is missing
         PRIMARY KEY (cache, topic)
     ) WITHOUT ROWID;
     CREATE TABLE pending (
@@ -53,6 +54,12 @@ const TABLES: &str = "
     INSERT INTO life VALUES (0);
 ";
 
+/// From the first version's tables to these. What came before its last message is not known.
+const SINCE: &str = "
+    ALTER TABLE position ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+    UPDATE position SET since = number;
+";
+
 pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Connection, JournalError> {
     let failed = |source| JournalError::Folder { path: folder.display().to_string(), source };
     make_private(folder).map_err(failed)?;
@@ -72,13 +79,12 @@ fn prepare(mut store: Connection, max_bytes: u64) -> Result<Connection, JournalE
     store.pragma_update(None, "foreign_keys", true)?;
     let tables = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     match tables.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-        0 => {
-            tables.execute_batch(TABLES)?;
-            tables.pragma_update(None, "user_version", VERSION)?;
-        }
+        0 => tables.execute_batch(TABLES)?,
+        1 => tables.execute_batch(SINCE)?,
         VERSION => {}
         _ => return Err(JournalError::Newer),
     }
+    tables.pragma_update(None, "user_version", VERSION)?;
     tables.commit()?;
     Ok(store)
 }

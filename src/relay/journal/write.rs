@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::cursor::{Incident, Place};
 use super::super::health::Health;
-use super::{JournalError, QUEUE, lock};
+use super::{JournalError, QUEUE, Settled, lock};
 use crate::clock;
 
 /// How long a journal that cannot be written is left alone before it is tried again.
@@ -62,10 +62,10 @@ pub(crate) enum Write {
     },
     /// Nothing; told once everything before it is on disk.
     Flush(Arc<Notify>),
-    /// The other relay of a pair has settled everything up to here.
+    /// The other relay of a pair has settled these.
     Ceded {
         route: i64,
-        to: Place,
+        settled: Settled,
     },
 }
 
@@ -180,11 +180,11 @@ fn commit<'a>(store: &mut Connection, writes: impl Iterator<Item = &'a Write>, n
 struct Sums<'a> {
     /// For each route: received, delivered, ceded.
     routes: BTreeMap<i64, [usize; 3]>,
-    /// The last accepted message of each topic.
-    positions: BTreeMap<(&'a str, &'a str), Place>,
+    /// The last accepted message of each topic, and the number from which on none is missing before it.
+    positions: BTreeMap<(&'a str, &'a str), (Place, u64)>,
 }
 
-impl Sums<'_> {
+impl<'a> Sums<'a> {
     fn received(&mut self, route: i64) {
         self.routes.entry(route).or_default()[0] += 1;
     }
@@ -197,6 +197,12 @@ impl Sums<'_> {
         self.routes.entry(route).or_default()[2] += count;
     }
 
+    fn accepted(&mut self, cache: &'a str, topic: &'a str, place: Place) {
+        let position = self.positions.entry((cache, topic)).or_insert((place, place.number));
+        let follows = place.follows(position.0);
+        *position = (place, if follows { position.1 } else { place.number });
+    }
+
     fn write(self, store: &Transaction<'_>) -> rusqlite::Result<()> {
         for (route, [received, delivered, ceded]) in self.routes {
             let sql = "UPDATE route SET received = received + ?2, delivered = delivered + ?3, ceded = ceded + ?4
@@ -204,10 +210,12 @@ impl Sums<'_> {
             let values = params![route, received as i64, delivered as i64, ceded as i64];
             store.prepare_cached(sql)?.execute(values)?;
         }
-        for ((cache, topic), Place { page, number }) in self.positions {
-            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4)
-                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number";
-            store.prepare_cached(sql)?.execute(params![cache, topic, page as i64, number as i64])?;
+        for ((cache, topic), (Place { page, number }, since)) in self.positions {
+            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4, ?5)
+                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number, since =
+                           CASE WHEN page = excluded.page AND number + 1 = excluded.since THEN since ELSE excluded.since END";
+            let values = params![cache, topic, page as i64, number as i64, since as i64];
+            store.prepare_cached(sql)?.execute(values)?;
         }
         Ok(())
     }
@@ -219,7 +227,7 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             if let Some(incident) = incident {
                 record(store, cache, topic, incident, now)?;
             }
-            sums.positions.insert((cache, topic), *place);
+            sums.accepted(cache, topic, *place);
             for route in routes.iter() {
                 insert(store, *route, *place, *received, token_id, payload, now)?;
                 sums.received(*route);
@@ -245,10 +253,11 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             Ok(())
         }
         Write::Flush(_) => Ok(()),
-        Write::Ceded { route, to } => {
+        Write::Ceded { route, settled: Settled { to, since } } => {
+            let Some(since) = since else { return Ok(()) };
             let sql = "DELETE FROM pending WHERE route = ?1 AND NOT redriven
-                       AND (page < ?2 OR page = ?2 AND number <= ?3)";
-            let values = params![route, to.page as i64, to.number as i64];
+                       AND page = ?2 AND number BETWEEN ?3 AND ?4";
+            let values = params![route, to.page as i64, *since as i64, to.number as i64];
             let deleted = store.prepare_cached(sql)?.execute(values)?;
             sums.ceded(*route, deleted);
             Ok(())
