@@ -124,7 +124,8 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens or makes the journal in this folder, and starts the task that writes. It ends when every [`Journal`] is gone
-    /// and all that they wrote is on disk. `max_bytes` bounds the file.
+    /// and all that they wrote is on disk. `max_bytes` bounds what is
+    /// accepted; to settle it may take more, for that is what makes room.
     pub(crate) fn open(
         folder: Option<&Path>,
         max_bytes: u64,
@@ -134,11 +135,11 @@ impl Journal {
             Some(folder) => {
                 let in_use = || JournalError::InUse(folder.display().to_string());
                 let held = schema::lock(folder)?.ok_or_else(in_use)?;
-                let open = || Ok::<_, JournalError>(Arc::new(Mutex::new(schema::open(folder, max_bytes)?)));
+                let open = || Ok::<_, JournalError>(Arc::new(Mutex::new(schema::open(folder)?)));
                 (open()?, open()?, Some(held))
             }
             None => {
-                let only = Arc::new(Mutex::new(schema::in_memory(max_bytes)?));
+                let only = Arc::new(Mutex::new(schema::in_memory()?));
                 (Arc::clone(&only), only, None)
             }
         };
@@ -146,7 +147,7 @@ impl Journal {
         let (accepts, accept_queue) = mpsc::channel(QUEUE);
         let (settles, settle_queue) = mpsc::channel(QUEUE);
         let (accepting, accepted) = watch::channel(0);
-        let writing = write::run(writer, accept_queue, settle_queue, accepting, health.clone());
+        let writing = write::run(writer, max_bytes, accept_queue, settle_queue, accepting, health.clone());
         let writing = tokio::spawn(async move {
             writing.await;
             drop(held); // and another relay may have the folder
@@ -156,7 +157,7 @@ impl Journal {
 
     /// A journal whose relay may be running, for the command line.
     pub(crate) fn connect(folder: &Path) -> Result<Connection, JournalError> {
-        schema::open(folder, u64::MAX)
+        schema::open(folder)
     }
 
     /// Hands over what is to be accepted. [`Journal::accepted`] changes once it is.
@@ -359,6 +360,49 @@ mod tests {
         deliver_all(&active, route).await;
         cede().await;
         assert_eq!(pending(&standby, same).await, (10..=15).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_full_journal_settles_and_opens_again() {
+        const MAX_BYTES: u64 = 300_000;
+        let (folder, health) = (tempfile::tempdir().unwrap(), Health::default());
+        let open = || Journal::open(Some(folder.path()), MAX_BYTES, &health).unwrap();
+        let (journal, writing) = open();
+        let name = RouteName { cache: "cache".into(), topic: "topic".into(), name: "main".into() };
+        let route = journal.route(name).await.unwrap();
+        let accepting = tokio::spawn({
+            let journal = journal.clone();
+            async move {
+                for number in 1.. {
+                    journal.accept(message(route, PAGE, number)).await;
+                }
+            }
+        });
+        while !health.problems().get("journal").is_some_and(|problem| problem.contains("full")) {
+            tokio::task::yield_now().await;
+        }
+        accepting.abort();
+        let pending = journal.pending(route, 0, 10_000).await.unwrap();
+        assert!(pending.len() > 2_000);
+        let settling = async {
+            for (at, Pending { id, .. }) in pending.into_iter().enumerate() {
+                let (attempts, uncertain, reason) = (1, Some(1 << 41), "a reason that is longer than the text".into());
+                match at % 3 {
+                    0 => journal.settle(Write::Tried { id, attempts, uncertain }).await,
+                    1 => journal.settle(Write::Dead { id, attempts, reason }).await,
+                    _ => {}
+                }
+            }
+            journal.flush().await;
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), settling).await.expect("never settled");
+        assert!(journal.ledgers().await.unwrap()[0].2.dead > 600);
+        drop(journal);
+        writing.abort(); // what waits to be accepted never will be
+        let _ = writing.await;
+        let (journal, _) = open();
+        let pending = journal.pending(route, 0, 10_000).await.unwrap();
+        assert!(pending.iter().all(|pending| pending.uncertain.is_some()));
     }
 
     #[tokio::test]

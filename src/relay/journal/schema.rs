@@ -15,6 +15,8 @@ const VERSION: i64 = 2;
 const BUSY: Duration = Duration::from_secs(5);
 /// SQLite's page, in bytes.
 const PAGE: u64 = 4_096;
+/// The most pages that a file can have.
+const MOST_PAGES: u64 = u32::MAX as u64 - 1;
 /// How long an attempt can have been under way when the process was killed, with what a clock may be off, in milliseconds.
 const UNDER_WAY_MS: i64 = 120_000;
 
@@ -60,22 +62,21 @@ const SINCE: &str = "
     UPDATE position SET since = number;
 ";
 
-pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Connection, JournalError> {
+pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
     let failed = |source| JournalError::Folder { path: folder.display().to_string(), source };
     make_private(folder).map_err(failed)?;
     let store = Connection::open(folder.join(FILE))?;
     store.busy_timeout(BUSY)?;
     // FULL syncs the log with every commit: what is accepted survives the machine's end, not only the process's.
     store.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-    prepare(store, max_bytes)
+    prepare(store)
 }
 
-pub(super) fn in_memory(max_bytes: u64) -> Result<Connection, JournalError> {
-    prepare(Connection::open_in_memory()?, max_bytes)
+pub(super) fn in_memory() -> Result<Connection, JournalError> {
+    prepare(Connection::open_in_memory()?)
 }
 
-fn prepare(mut store: Connection, max_bytes: u64) -> Result<Connection, JournalError> {
-    store.pragma_update(None, "max_page_count", (max_bytes / PAGE).min(u64::from(u32::MAX) - 1) as i64)?;
+fn prepare(mut store: Connection) -> Result<Connection, JournalError> {
     store.pragma_update(None, "foreign_keys", true)?;
     let tables = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     match tables.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
@@ -87,6 +88,11 @@ fn prepare(mut store: Connection, max_bytes: u64) -> Result<Connection, JournalE
     tables.pragma_update(None, "user_version", VERSION)?;
     tables.commit()?;
     Ok(store)
+}
+
+/// Lets the next commits take this much, and no more; but always what the file has already, of which some may be free.
+pub(super) fn bound(store: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    store.pragma_update(None, "max_page_count", (bytes / PAGE).min(MOST_PAGES) as i64)
 }
 
 /// Messages lie in it, so it is for its owner alone.

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::cursor::{Incident, Place};
 use super::super::health::Health;
-use super::{JournalError, QUEUE, Settled, lock};
+use super::{JournalError, QUEUE, Settled, lock, schema};
 use crate::clock;
 
 /// How long a journal that cannot be written is left alone before it is tried again.
@@ -69,16 +69,17 @@ pub(crate) enum Write {
     },
 }
 
-/// Commits what comes through the queues until both have ended. A full disk accepts nothing more, and then what is settled
-/// is committed by itself: it is what makes room.
+/// Commits what comes through the queues until both have ended. A full journal accepts nothing more, and then what is settled
+/// is committed by itself, without a bound: it is what makes room, but on the way a longer row may need a page.
 pub(super) async fn run(
     store: Arc<Mutex<Connection>>,
+    max_bytes: u64,
     mut accepts: mpsc::Receiver<Write>,
     mut settles: mpsc::Receiver<Write>,
     accepted: watch::Sender<u64>,
     health: Health,
 ) {
-    let mut batch = Batch::default();
+    let mut batch = Batch { settles: Vec::new(), accepts: Vec::new(), portion: QUEUE, max_bytes };
     let mut life = tokio::time::interval(SIGN_OF_LIFE);
     let (mut ended, mut failed) = (false, false);
     loop {
@@ -119,12 +120,7 @@ struct Batch {
     accepts: Vec<Write>,
     /// How many are accepted at once: fewer after a failure, since a few may fit where many do not.
     portion: usize,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { settles: Vec::new(), accepts: Vec::new(), portion: QUEUE }
-    }
+    max_bytes: u64,
 }
 
 impl Batch {
@@ -135,13 +131,14 @@ impl Batch {
     /// What has been committed is gone from the batch afterwards.
     fn commit(&mut self, store: &mut Connection, now: u64) -> Result<(), JournalError> {
         let count = self.accepts.len().min(self.portion);
-        let all = commit(store, self.settles.iter().chain(&self.accepts[..count]), now);
+        let bound = if count == 0 { u64::MAX } else { self.max_bytes };
+        let all = commit(store, self.settles.iter().chain(&self.accepts[..count]), now, bound);
         if all.is_ok() {
             self.accepts.drain(..count);
             self.portion = (self.portion * 2).min(QUEUE);
         } else {
             self.portion = (count / 2).max(1);
-            commit(store, self.settles.iter(), now)?;
+            commit(store, self.settles.iter(), now, u64::MAX)?;
         }
         for settled in self.settles.drain(..) {
             if let Write::Flush(done) = settled {
@@ -164,7 +161,13 @@ fn reason(error: &JournalError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-fn commit<'a>(store: &mut Connection, writes: impl Iterator<Item = &'a Write>, now: u64) -> Result<(), JournalError> {
+fn commit<'a>(
+    store: &mut Connection,
+    writes: impl Iterator<Item = &'a Write>,
+    now: u64,
+    max_bytes: u64,
+) -> Result<(), JournalError> {
+    schema::bound(store, max_bytes)?;
     let transaction = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.prepare_cached("UPDATE life SET alive = ?1")?.execute([now as i64])?;
     let mut sums = Sums::default();
