@@ -195,7 +195,8 @@ impl Destination {
                 self.state.breaker.faulted(Instant::now());
                 self.metrics.shut.store(true, Ordering::Relaxed);
                 self.health.set(&self.part(), format!("the destination is paused: {reason}"));
-                self.again(id, Duration::ZERO, None, false).await;
+                let probes = self.state.window.get_mut(id).map_or(0, |item| item.probes);
+                self.again(id, self.backoff().wait(probes + 1), None, false).await; // it may be the message that is wrong
             }
             Fate::Retry { reason, after, for_all, doubtful } => {
                 self.failed(&reason, after.filter(|_| for_all));
@@ -263,7 +264,8 @@ impl Destination {
         let Some(item) = self.state.window.get_mut(id) else { return };
         item.under_way = false;
         item.due = Instant::now() + wait;
-        item.pending.attempts = item.pending.attempts.saturating_add(u32::from(counts));
+        let tried = if counts { &mut item.pending.attempts } else { &mut item.probes };
+        *tried = tried.saturating_add(1);
         item.pending.uncertain = item.pending.uncertain.or(doubtful);
         let Pending { attempts, uncertain, .. } = item.pending;
         self.journal.settle(Write::Tried { id, attempts, uncertain }).await;

@@ -127,6 +127,24 @@ async fn a_destination_that_is_wrong_is_paused_loudly_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_always_refused_does_not_keep_the_destination_shut() {
+    let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
+    let receiver = receiver(200).await;
+    receiver.answer(|event| status_only(if event.text == "refused on the way" { 403 } else { 200 }));
+    let relay = Setup::new(&local, &receiver.url, folder.path()).await.start().await;
+    relay.until_ready().await;
+    client.publish(CACHE, TOPIC, "refused on the way").await.unwrap();
+    crate::stack::eventually(async || (relay.metric("relay_destination_shut").await == 1).then_some(())).await;
+    for number in 0..20 {
+        client.publish(CACHE, TOPIC, number.to_string()).await.unwrap();
+    }
+    relay.until("relay_delivered_total", 20).await;
+    receiver.answer(|_| status_only(200));
+    relay.until("relay_delivered_total", 21).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_failing_destination_is_probed_and_not_hammered() {
     let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
     let mut receiver = receiver(500).await;
