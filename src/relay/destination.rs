@@ -182,6 +182,11 @@ impl Destination {
     }
 
     async fn settle(&mut self, Done { id, fate, probe, began }: Done) {
+        if matches!(fate, Fate::Retry { doubtful: true, .. })
+            && let Some(item) = self.state.window.get_mut(id)
+        {
+            item.pending.uncertain.get_or_insert(began);
+        }
         match fate {
             Fate::Delivered => self.delivered(id).await,
             Fate::Dead(reason) => {
@@ -196,16 +201,16 @@ impl Destination {
                 self.metrics.shut.store(true, Ordering::Relaxed);
                 self.health.set(&self.part(), format!("the destination is paused: {reason}"));
                 let probes = self.state.window.get_mut(id).map_or(0, |item| item.probes);
-                self.again(id, self.backoff().wait(probes + 1), None, false).await; // it may be the message that is wrong
+                self.again(id, self.backoff().wait(probes + 1), false).await; // it may be the message that is wrong
             }
-            Fate::Retry { reason, after, for_all, doubtful } => {
+            Fate::Retry { reason, after, for_all, .. } => {
                 self.failed(&reason, after.filter(|_| for_all));
                 let attempts = self.state.window.get_mut(id).map_or(0, |item| item.pending.attempts);
                 let wait = if probe { Duration::ZERO } else { self.backoff().wait(attempts + 1) };
                 let wait = after.map_or(wait, |after| after + wait.min(Duration::from_secs(1)));
                 tracing::warn!(route = self.part(), id, attempts = attempts + 1, reason, "not delivered; tried again");
                 self.metrics.retried.add(1);
-                self.again(id, wait, doubtful.then_some(began), !probe).await;
+                self.again(id, wait, !probe).await;
             }
         }
     }
@@ -256,17 +261,17 @@ impl Destination {
         if let Some(letterbox) = &self.letterbox {
             letterbox.keep(&self.sender.name, &item.pending, &reason);
         }
-        self.journal.settle(Write::Dead { id, attempts: item.pending.attempts + 1, reason }).await;
+        let Pending { attempts, uncertain, .. } = item.pending;
+        self.journal.settle(Write::Dead { id, attempts: attempts + 1, uncertain, reason }).await;
     }
 
     /// The message waits for another attempt.
-    async fn again(&mut self, id: i64, wait: Duration, doubtful: Option<u64>, counts: bool) {
+    async fn again(&mut self, id: i64, wait: Duration, counts: bool) {
         let Some(item) = self.state.window.get_mut(id) else { return };
         item.under_way = false;
         item.due = Instant::now() + wait;
         let tried = if counts { &mut item.pending.attempts } else { &mut item.probes };
         *tried = tried.saturating_add(1);
-        item.pending.uncertain = item.pending.uncertain.or(doubtful);
         let Pending { attempts, uncertain, .. } = item.pending;
         self.journal.settle(Write::Tried { id, attempts, uncertain }).await;
     }

@@ -389,7 +389,7 @@ mod tests {
                 let (attempts, uncertain, reason) = (1, Some(1 << 41), "a reason that is longer than the text".into());
                 match at % 3 {
                     0 => journal.settle(Write::Tried { id, attempts, uncertain }).await,
-                    1 => journal.settle(Write::Dead { id, attempts, reason }).await,
+                    1 => journal.settle(Write::Dead { id, attempts, uncertain, reason }).await,
                     _ => {}
                 }
             }

@@ -261,6 +261,10 @@ async fn the_retired_services_mode_tries_once() {
     assert!(started.elapsed() > Duration::from_millis(900), "five a second");
     assert_eq!(receiver.rest().len(), 6, "one attempt each");
     relay.stop().await;
+    let journal = rusqlite::Connection::open(folder.path().join("journal.sqlite")).unwrap();
+    let doubtful = "SELECT count(*) FROM dead WHERE uncertain IS NOT NULL";
+    let doubtful = journal.query_row(doubtful, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(doubtful, 6, "each may have had its effect");
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ pub(crate) enum Write {
     Dead {
         id: i64,
         attempts: u32,
+        uncertain: Option<u64>,
         reason: String,
     },
     Tried {
@@ -243,10 +244,12 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             sums.delivered(*route, deleted);
             Ok(())
         }
-        Write::Dead { id, attempts, reason } => {
-            let sql = "INSERT INTO dead (route, page, number, received, token_id, text, attempts, uncertain, died, reason)
-                       SELECT route, page, number, received, token_id, text, ?2, uncertain, ?3, ?4 FROM pending WHERE id = ?1";
-            store.prepare_cached(sql)?.execute(params![id, attempts, now as i64, reason])?;
+        Write::Dead { id, attempts, uncertain, reason } => {
+            let sql =
+                "INSERT INTO dead (route, page, number, received, token_id, text, attempts, uncertain, died, reason)
+                       SELECT route, page, number, received, token_id, text, ?2, ?3, ?4, ?5 FROM pending WHERE id = ?1";
+            let uncertain = uncertain.map(|at| at as i64);
+            store.prepare_cached(sql)?.execute(params![id, attempts, uncertain, now as i64, reason])?;
             store.prepare_cached("DELETE FROM pending WHERE id = ?1")?.execute([id])?;
             Ok(())
         }
