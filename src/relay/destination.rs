@@ -204,7 +204,7 @@ impl Destination {
                 self.again(id, self.backoff().wait(probes + 1), false).await; // it may be the message that is wrong
             }
             Fate::Retry { reason, after, for_all, .. } => {
-                self.failed(&reason, after.filter(|_| for_all));
+                self.failed(&reason, after, for_all);
                 let attempts = self.state.window.get_mut(id).map_or(0, |item| item.pending.attempts);
                 let wait = if probe { Duration::ZERO } else { self.backoff().wait(attempts + 1) };
                 let wait = after.map_or(wait, |after| after + wait.min(Duration::from_secs(1)));
@@ -219,11 +219,11 @@ impl Destination {
         Backoff { least: Duration::from_millis(50), base: Duration::from_millis(500), most: self.sender.route.retry }
     }
 
-    fn failed(&mut self, reason: &str, hold: Option<Duration>) {
+    fn failed(&mut self, reason: &str, asked: Option<Duration>, for_all: bool) {
         let now = Instant::now();
-        self.state.hold = self.state.hold.max(hold.map(|hold| now + hold));
+        self.state.hold = self.state.hold.max(asked.filter(|_| for_all).map(|asked| now + asked));
         let was_shut = self.state.breaker.is_shut();
-        self.state.breaker.failed(now);
+        self.state.breaker.failed(now, asked);
         if self.state.breaker.is_shut() && !was_shut {
             tracing::error!(route = self.part(), reason, "the destination fails and is left alone for a while");
         }
