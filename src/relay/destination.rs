@@ -133,22 +133,21 @@ impl Destination {
             }
             May::Probe => None,
             May::Begin => {
-                let most = room.min(self.burst(now));
-                let (due, next) = self.state.window.due(now, most);
+                let rate = self.sender.route.per_second;
+                let (due, next) = self.state.window.due(now, rate.map_or(room, |_| room.min(1)));
+                let paced = rate.filter(|_| !due.is_empty()).map(|rate| self.pace(now, rate));
                 for id in due {
                     self.start(id, false).await;
                 }
-                self.state.paced.filter(|paced| *paced > now).or(next)
+                paced.or(next)
             }
         }
     }
 
-    /// How many may begin at once: one, where there is a rate, and then the next one waits.
-    fn burst(&mut self, now: Instant) -> usize {
-        let Some(rate) = self.sender.route.per_second else { return usize::MAX };
+    /// When the next one may begin, after one that begins now. That may be past, where we are behind.
+    fn pace(&mut self, now: Instant, rate: f64) -> Instant {
         let since = self.state.paced.filter(|paced| now.duration_since(*paced) < Duration::from_secs(1)).unwrap_or(now);
-        self.state.paced = Some(since + Duration::from_secs_f64(1.0 / rate));
-        1
+        *self.state.paced.insert(since + Duration::from_secs_f64(1.0 / rate))
     }
 
     async fn start(&mut self, id: i64, probe: bool) {

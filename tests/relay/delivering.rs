@@ -246,6 +246,31 @@ async fn an_order_that_was_asked_for_is_kept_through_failures() {
 }
 
 #[tokio::test]
+async fn a_high_rate_is_reached_where_answers_take_their_time() {
+    let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
+    let app = axum::Router::new().fallback(async || {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ""
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let relay = Setup::new(&local, &receiver(500).await.url, folder.path()).await.start().await;
+    relay.until_ready().await;
+    for number in 0..200 {
+        client.publish(CACHE, TOPIC, number.to_string()).await.unwrap();
+    }
+    relay.until("relay_received_total", 200).await;
+    relay.stop().await;
+    let mut setup = Setup::new(&local, &url, folder.path()).await;
+    setup.toml.push_str("per_second = 10000\nconcurrency = 100\n");
+    let (relay, started) = (setup.start_again(folder.path()).await, Instant::now());
+    relay.until("relay_delivered_total", 200).await;
+    assert!(started.elapsed() < Duration::from_secs(20), "two rounds of half a second took {:?}", started.elapsed());
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn the_retired_services_mode_tries_once() {
     let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
     let mut receiver = receiver(500).await;
