@@ -13,7 +13,7 @@ use super::breaker::{Breaker, May};
 use super::config::Mode;
 use super::fate::Fate;
 use super::health::Health;
-use super::journal::{Journal, Pending, RouteName, Write};
+use super::journal::{Journal, Letter, Pending, RouteName, Write};
 use super::letterbox::Letterbox;
 use super::metrics::RouteMetrics;
 use super::sender::Sender;
@@ -23,13 +23,17 @@ use crate::clock;
 /// How often the journal is looked into without a sign, for what the command line has put back.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What came of an attempt.
-struct Done {
-    id: i64,
-    fate: Fate,
-    probe: bool,
-    /// When it began, in epoch milliseconds.
-    began: u64,
+/// What has ended.
+enum Done {
+    Attempt {
+        id: i64,
+        fate: Fate,
+        probe: bool,
+        /// When it began, in epoch milliseconds.
+        began: u64,
+    },
+    /// The letter lies in the letterbox.
+    Kept { id: i64, reason: String },
 }
 
 /// Delivers a route's messages.
@@ -39,7 +43,7 @@ pub(crate) struct Destination {
     pub(crate) journal: Journal,
     pub(crate) metrics: Arc<RouteMetrics>,
     pub(crate) health: Health,
-    /// Where dead letters go besides, if the journal does not outlive the process.
+    /// Where dead letters go, if the journal does not outlive the process.
     pub(crate) letterbox: Option<Letterbox>,
     /// Whether we are the relay that delivers.
     pub(crate) active: watch::Receiver<bool>,
@@ -101,12 +105,17 @@ impl Destination {
 
     /// Fills the window from the journal; is it full, so that there may be more?
     async fn read(&mut self) -> bool {
-        let window = &mut self.state.window;
-        let room = window.room();
-        match self.journal.pending(self.number, window.read_to(), room).await {
+        let room = self.state.window.room();
+        match self.journal.pending(self.number, self.state.window.read_to(), room).await {
             Ok(found) => {
                 let (now, is_full) = (Instant::now(), found.len() == room);
-                found.into_iter().for_each(|pending| window.add(pending, &self.sender.route, now));
+                for pending in found {
+                    let (id, is_binary) = (pending.id, pending.binary.is_some());
+                    self.state.window.add(pending, &self.sender.route, now);
+                    if is_binary {
+                        self.die(id, "binary: a webhook carries text only".into()).await;
+                    }
+                }
                 is_full
             }
             Err(error) => {
@@ -164,7 +173,7 @@ impl Destination {
         self.metrics.attempts.add(1);
         self.state
             .under_way
-            .spawn(async move { Done { id, fate: sender.attempt(&pending, number).await, probe, began } });
+            .spawn(async move { Done::Attempt { id, fate: sender.attempt(&pending, number).await, probe, began } });
         self.metrics.under_way.store(self.state.under_way.len() as u64, Ordering::Relaxed);
     }
 
@@ -172,15 +181,17 @@ impl Destination {
     async fn settle_all(&mut self, first: Result<Done, JoinError>) {
         let mut done = Some(first);
         while let Some(this) = done {
-            if let Ok(this) = this {
-                self.settle(this).await;
+            match this {
+                Ok(Done::Attempt { id, fate, probe, began }) => self.settle(id, fate, probe, began).await,
+                Ok(Done::Kept { id, reason }) => self.dead(id, reason).await,
+                Err(_) => {} // aborted
             }
             done = self.state.under_way.try_join_next();
         }
         self.metrics.under_way.store(self.state.under_way.len() as u64, Ordering::Relaxed);
     }
 
-    async fn settle(&mut self, Done { id, fate, probe, began }: Done) {
+    async fn settle(&mut self, id: i64, fate: Fate, probe: bool, began: u64) {
         if matches!(fate, Fate::Retry { doubtful: true, .. })
             && let Some(item) = self.state.window.get_mut(id)
         {
@@ -247,7 +258,19 @@ impl Destination {
         self.journal.settle(Write::Delivered { id, route: self.number }).await;
     }
 
+    /// No attempt can succeed, or be made. Without a disk nothing is settled before the letter is safe.
     async fn die(&mut self, id: i64, reason: String) {
+        let Some(letterbox) = self.letterbox.clone() else { return self.dead(id, reason).await };
+        let Some(item) = self.state.window.get_mut(id) else { return };
+        item.under_way = true;
+        let letter = letter(&self.sender.name, &item.pending, &reason);
+        self.state.under_way.spawn(async move {
+            letterbox.keep(letter).await;
+            Done::Kept { id, reason }
+        });
+    }
+
+    async fn dead(&mut self, id: i64, reason: String) {
         let Some(item) = self.state.window.remove(id) else { return };
         tracing::error!(
             route = self.part(),
@@ -257,11 +280,8 @@ impl Destination {
             "message is a dead letter"
         );
         self.metrics.dead.add(1);
-        if let Some(letterbox) = &self.letterbox {
-            letterbox.keep(&self.sender.name, &item.pending, &reason);
-        }
-        let Pending { attempts, uncertain, .. } = item.pending;
-        self.journal.settle(Write::Dead { id, attempts: attempts + 1, uncertain, reason }).await;
+        let (attempts, uncertain, is_kept) = (made(&item.pending), item.pending.uncertain, self.letterbox.is_some());
+        self.journal.settle(Write::Dead { id, attempts, uncertain, reason, is_kept }).await;
     }
 
     /// The message waits for another attempt.
@@ -291,4 +311,26 @@ impl Destination {
         let RouteName { cache, topic, name } = &self.sender.name;
         format!("destination {cache}/{topic} ({name})")
     }
+}
+
+fn letter(route: &RouteName, pending: &Pending, reason: &str) -> Letter {
+    let Pending { id, place, received, uncertain, .. } = *pending;
+    Letter {
+        id,
+        route: route.clone(),
+        place,
+        received,
+        died: clock::now(),
+        attempts: made(pending),
+        reason: reason.to_owned(),
+        uncertain,
+        token_id: pending.token_id.clone(),
+        text: pending.binary.is_none().then(|| pending.text.clone()),
+        bytes: pending.binary.as_ref().map(Letter::bytes),
+    }
+}
+
+/// How many attempts were made at one that dies, the last one included.
+fn made(pending: &Pending) -> u32 {
+    pending.attempts + u32::from(pending.binary.is_none())
 }

@@ -67,6 +67,8 @@ pub(crate) struct Pending {
     pub(crate) received: u64,
     pub(crate) token_id: String,
     pub(crate) text: String,
+    /// Set where it is not a text, which is all that the wire format can carry.
+    pub(crate) binary: Option<Vec<u8>>,
     pub(crate) attempts: u32,
     /// Since when, in epoch milliseconds, an attempt may have had its effect without our knowing.
     pub(crate) uncertain: Option<u64>,
@@ -214,7 +216,7 @@ impl Journal {
     pub(crate) async fn pending(&self, route: i64, after: i64, limit: usize) -> Result<Vec<Pending>, JournalError> {
         self.read(move |store| {
             let mut query = store.prepare_cached(
-                "SELECT page, number, id, received, token_id, text, attempts, uncertain FROM pending
+                "SELECT page, number, id, received, token_id, text, attempts, uncertain, binary FROM pending
                  WHERE route = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
             )?;
             query.query_map(params![route, after, limit as i64], pending)?.collect()
@@ -286,6 +288,7 @@ fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
         text: row.get(5)?,
         attempts: row.get(6)?,
         uncertain: row.get::<_, Option<i64>>(7)?.map(|at| at as u64),
+        binary: row.get(8)?,
     })
 }
 
@@ -389,7 +392,7 @@ mod tests {
                 let (attempts, uncertain, reason) = (1, Some(1 << 41), "a reason that is longer than the text".into());
                 match at % 3 {
                     0 => journal.settle(Write::Tried { id, attempts, uncertain }).await,
-                    1 => journal.settle(Write::Dead { id, attempts, uncertain, reason }).await,
+                    1 => journal.settle(Write::Dead { id, attempts, uncertain, reason, is_kept: false }).await,
                     _ => {}
                 }
             }

@@ -210,17 +210,7 @@ impl Subscriber {
         self.metrics.received.add(1);
         let payload = match item.value.and_then(|value| value.kind) {
             Some(Value::Text(text)) => Payload::Text(text),
-            other => {
-                let Place { page, number } = place;
-                tracing::error!(
-                    cache = &*self.cache,
-                    topic = &*self.topic,
-                    page,
-                    number,
-                    "a binary message is a dead letter"
-                );
-                Payload::Binary(if let Some(Value::Binary(bytes)) = other { bytes } else { Vec::new() })
-            }
+            other => Payload::Binary(if let Some(Value::Binary(bytes)) = other { bytes } else { Vec::new() }),
         };
         Some(Write::Message {
             cache: self.cache.clone(),

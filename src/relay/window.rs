@@ -129,6 +129,7 @@ mod tests {
                 received: 0,
                 token_id: (*token_id).into(),
                 text: (*text).into(),
+                binary: None,
                 attempts: 0,
                 uncertain: None,
             };

@@ -37,7 +37,7 @@ const TABLES: &str = "
         id INTEGER PRIMARY KEY AUTOINCREMENT, route INTEGER NOT NULL REFERENCES route (id),
         page INTEGER NOT NULL, number INTEGER NOT NULL, received INTEGER NOT NULL,
         token_id TEXT NOT NULL, text TEXT NOT NULL,
-        attempts INTEGER NOT NULL DEFAULT 0, uncertain INTEGER, redriven INTEGER NOT NULL DEFAULT 0
+        attempts INTEGER NOT NULL DEFAULT 0, uncertain INTEGER, redriven INTEGER NOT NULL DEFAULT 0, binary BLOB
     );
     CREATE INDEX pending_by_route ON pending (route, id);
     CREATE TABLE dead (
@@ -57,9 +57,10 @@ const TABLES: &str = "
 ";
 
 /// From the first version's tables to these. What came before its last message is not known.
-const SINCE: &str = "
+const FROM_FIRST: &str = "
     ALTER TABLE position ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
     UPDATE position SET since = number;
+    ALTER TABLE pending ADD COLUMN binary BLOB;
 ";
 
 pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
@@ -81,7 +82,7 @@ fn prepare(mut store: Connection) -> Result<Connection, JournalError> {
     let tables = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     match tables.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
         0 => tables.execute_batch(TABLES)?,
-        1 => tables.execute_batch(SINCE)?,
+        1 => tables.execute_batch(FROM_FIRST)?,
         VERSION => {}
         _ => return Err(JournalError::Newer),
     }

@@ -29,7 +29,7 @@ pub(crate) enum Payload {
 
 /// A change. Applied again from the start where a commit fails.
 pub(crate) enum Write {
-    /// A message, for each of its topic's routes. One that is binary is dead at once.
+    /// A message, for each of its topic's routes.
     Message {
         cache: Arc<str>,
         topic: Arc<str>,
@@ -55,6 +55,8 @@ pub(crate) enum Write {
         attempts: u32,
         uncertain: Option<u64>,
         reason: String,
+        /// What it says is kept elsewhere.
+        is_kept: bool,
     },
     Tried {
         id: i64,
@@ -233,7 +235,7 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             }
             sums.accepted(cache, topic, *place);
             for route in routes.iter() {
-                insert(store, *route, *place, *received, token_id, payload, now)?;
+                insert(store, *route, *place, *received, token_id, payload)?;
                 sums.received(*route);
             }
             Ok(())
@@ -244,12 +246,13 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             sums.delivered(*route, deleted);
             Ok(())
         }
-        Write::Dead { id, attempts, uncertain, reason } => {
+        Write::Dead { id, attempts, uncertain, reason, is_kept } => {
             let sql =
-                "INSERT INTO dead (route, page, number, received, token_id, text, attempts, uncertain, died, reason)
-                       SELECT route, page, number, received, token_id, text, ?2, ?3, ?4, ?5 FROM pending WHERE id = ?1";
+                "INSERT INTO dead (route, page, number, received, token_id, text, binary, attempts, uncertain, died, reason)
+                       SELECT route, page, number, received, token_id, CASE WHEN ?6 THEN '' WHEN binary IS NULL THEN text END,
+                           CASE WHEN NOT ?6 THEN binary END, ?2, ?3, ?4, ?5 FROM pending WHERE id = ?1";
             let uncertain = uncertain.map(|at| at as i64);
-            store.prepare_cached(sql)?.execute(params![id, attempts, uncertain, now as i64, reason])?;
+            store.prepare_cached(sql)?.execute(params![id, attempts, uncertain, now as i64, reason, is_kept])?;
             store.prepare_cached("DELETE FROM pending WHERE id = ?1")?.execute([id])?;
             Ok(())
         }
@@ -278,21 +281,15 @@ fn insert(
     received: u64,
     token_id: &str,
     payload: &Payload,
-    now: u64,
 ) -> rusqlite::Result<()> {
-    let (page, number, received) = (place.page as i64, place.number as i64, received as i64);
-    match payload {
-        Payload::Text(text) => {
-            let sql = "INSERT INTO pending (route, page, number, received, token_id, text)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, text])?;
-        }
-        Payload::Binary(bytes) => {
-            let sql = "INSERT INTO dead (route, page, number, received, token_id, binary, attempts, died, reason)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, 'binary: a webhook carries text only')";
-            store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, bytes, now as i64])?;
-        }
-    }
+    let (text, binary) = match payload {
+        Payload::Text(text) => (text.as_str(), None),
+        Payload::Binary(bytes) => ("", Some(bytes)),
+    };
+    let sql = "INSERT INTO pending (route, page, number, received, token_id, text, binary)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let values = params![route, place.page as i64, place.number as i64, received as i64, token_id, text, binary];
+    store.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
 
