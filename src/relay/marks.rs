@@ -116,4 +116,12 @@ impl Marks {
         self.journal.flush().await; // before anybody reads what is left
         Ok(())
     }
+
+    /// Has what is left count as attempted, by the other relay, since it was received.
+    pub(crate) async fn doubt(&self) {
+        for mark in &self.marks {
+            self.journal.settle(Write::TakenOver { route: mark.route }).await;
+        }
+        self.journal.flush().await;
+    }
 }

@@ -70,6 +70,29 @@ async fn one_delivers_and_the_other_takes_over_without_loss() {
 }
 
 #[tokio::test]
+async fn what_the_other_one_may_have_attempted_too_long_ago_is_not_repeated() {
+    let (local, client) = topics().await;
+    let mut receiver = receiver(500).await;
+    let mut setup = setup(&local, &receiver).await;
+    let first = setup.start().await;
+    first.until_ready().await;
+    until_active(&first).await;
+    setup.toml.push_str("horizon_seconds = 1\n");
+    let second = setup.start().await;
+    second.until_ready().await;
+    client.publish(CACHE, TOPIC, "attempted").await.unwrap();
+    second.until("relay_received_total", 1).await;
+    receiver.next().await;
+    first.abort().await;
+    receiver.answer(|_| status_only(200));
+    receiver.rest();
+    until_active(&second).await; // after what is left of the lease, which is more than the horizon
+    second.until("relay_dead", 1).await;
+    assert!(receiver.rest().is_empty());
+    second.stop().await;
+}
+
+#[tokio::test]
 async fn a_relay_that_stops_hands_over_at_once() {
     let (local, client) = topics().await;
     let mut receiver = receiver(200).await;

@@ -63,6 +63,10 @@ pub(crate) enum Write {
         attempts: u32,
         uncertain: Option<u64>,
     },
+    /// The other relay of a pair delivered until now, and may have attempted any of this route's.
+    TakenOver {
+        route: i64,
+    },
     /// Nothing; told once everything before it is on disk.
     Flush(Arc<Notify>),
     /// The other relay of a pair has settled these.
@@ -259,6 +263,11 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
         Write::Tried { id, attempts, uncertain } => {
             let sql = "UPDATE pending SET attempts = ?2, uncertain = ?3 WHERE id = ?1";
             store.prepare_cached(sql)?.execute(params![id, attempts, uncertain.map(|at| at as i64)])?;
+            Ok(())
+        }
+        Write::TakenOver { route } => {
+            let sql = "UPDATE pending SET uncertain = received WHERE route = ?1 AND uncertain IS NULL";
+            store.prepare_cached(sql)?.execute([route])?;
             Ok(())
         }
         Write::Flush(_) => Ok(()),
