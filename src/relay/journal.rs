@@ -409,6 +409,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn its_files_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let _journal = Journal::open(Some(folder.path()), 1_000_000, &Health::default()).unwrap();
+        for file in ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"] {
+            let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_mark_of_before_says_nothing_of_what_was_there() {
         let (standby, route) = journal().await;
         accept(&standby, route, PAGE, 1..=3).await;

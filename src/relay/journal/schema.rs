@@ -65,7 +65,7 @@ const FROM_FIRST: &str = "
 
 pub(super) fn open(folder: &Path) -> Result<Connection, JournalError> {
     let failed = |source| JournalError::Folder { path: folder.display().to_string(), source };
-    make_private(folder).map_err(failed)?;
+    make_private(folder).and_then(|()| make_private_file(&folder.join(FILE))).map_err(failed)?;
     let store = Connection::open(folder.join(FILE))?;
     store.busy_timeout(BUSY)?;
     // FULL syncs the log with every commit: what is accepted survives the machine's end, not only the process's.
@@ -101,6 +101,17 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
 
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The folder may have been there before, open to others. Beside its file SQLite makes others, with that one's mode. A file that is
+/// there is not opened: to close it would let go of SQLite's locks.
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    match File::options().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes sure that one relay alone uses the folder, for as long as the file is kept; `None` where another one does. Two that
