@@ -48,5 +48,5 @@ pub(crate) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T 
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(70), asking).await.expect("it never happened")
+    timeout(Duration::from_secs(90), asking).await.expect("it never happened")
 }

@@ -409,6 +409,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_journal_of_the_first_version_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Journal::connect(folder.path()).unwrap();
+        let first_version = "
+            ALTER TABLE position DROP COLUMN since;
+            ALTER TABLE pending DROP COLUMN binary;
+            INSERT INTO position VALUES ('cache', 'topic', 7, 3);
+            PRAGMA user_version = 1;";
+        first.execute_batch(first_version).unwrap();
+        drop(first);
+        let (journal, _) = Journal::open(Some(folder.path()), 1_000_000, &Health::default()).unwrap();
+        let name = RouteName { cache: "cache".into(), topic: "topic".into(), name: "main".into() };
+        let route = journal.route(name).await.unwrap();
+        accept(&journal, route, PAGE, [4]).await;
+        deliver_all(&journal, route).await;
+        let to = Place { page: PAGE, number: 4 };
+        assert_eq!(journal.settled(route).await.unwrap(), Some(Settled { to, since: Some(3) }));
+    }
+
+    #[tokio::test]
     async fn its_files_are_for_their_owner_alone() {
         use std::os::unix::fs::PermissionsExt;
 

@@ -1,5 +1,6 @@
 //! Dead letters of a relay without a disk: written to a Momento cache, where they are kept for a day.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use momento_protos::cache_client::ListRemoveRequest;
@@ -70,8 +71,9 @@ pub(crate) struct Kept {
 /// [`Error`].
 pub(crate) async fn read(account: &Account, in_cache: Option<&str>, route: &RouteName) -> Result<Vec<Kept>, Error> {
     let entries = account.momento.list_range(cache(in_cache, route), &list(route), 0, BOUNDS.newest).await?;
+    let mut seen = HashSet::new(); // one is there twice where an answer to its writing was lost
     let kept = |entry: Vec<u8>| Some(Kept { letter: serde_json::from_slice(&entry).ok()?, entry });
-    Ok(entries.into_iter().rev().filter_map(kept).collect())
+    Ok(entries.into_iter().rev().filter_map(kept).filter(|kept| seen.insert(kept.letter.id)).collect())
 }
 
 /// Removes a letter.
