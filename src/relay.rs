@@ -270,12 +270,11 @@ impl Relay {
             journal: self.journal.clone(),
             metrics: self.status.routes[at].1.clone(),
             health: self.health.clone(),
-            letterbox: self
-                .config
-                .position
-                .folder()
-                .is_none()
-                .then(|| Letterbox { accounts: self.accounts.clone(), cache: self.config.position.cache.clone() }),
+            letterbox: self.config.position.folder().is_none().then(|| Letterbox {
+                accounts: self.accounts.clone(),
+                cache: self.config.position.cache.clone(),
+                health: self.health.clone(),
+            }),
             active: self.active.subscribe(),
             stopping: stopping.clone(),
             state: destination::State::default(),

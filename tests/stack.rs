@@ -38,7 +38,7 @@ impl Local {
     }
 }
 
-/// Asks again and again until there is an answer, for at most ten seconds.
+/// Asks again and again until there is an answer, for longer than a breaker ever waits.
 pub(crate) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
@@ -48,5 +48,5 @@ pub(crate) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T 
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(10), asking).await.expect("it never happened")
+    timeout(Duration::from_secs(90), asking).await.expect("it never happened")
 }

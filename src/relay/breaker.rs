@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 
+/// The longest that a single answer can have a destination left alone.
+const MOST_ASKED: Duration = Duration::from_secs(300);
 /// How many failures in a row, of whichever messages, mean the destination rather than a message.
 const FAILURES: u32 = 5;
 /// Between two probes of a destination that fails.
@@ -56,11 +58,14 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// The destination failed, and may recover by itself.
-    pub(crate) fn failed(&mut self, now: Instant) {
+    /// The destination failed, and may recover by itself; it may have asked to be left alone for so long.
+    pub(crate) fn failed(&mut self, now: Instant, asked: Option<Duration>) {
         self.failures += 1;
         if self.failures >= FAILURES || self.shut.is_some() {
             self.shut(BROKEN, now);
+        }
+        if let Some(shut) = &mut self.shut {
+            shut.until = shut.until.max(now + asked.unwrap_or_default().min(MOST_ASKED));
         }
     }
 
@@ -92,26 +97,37 @@ mod tests {
     async fn a_destination_that_fails_again_and_again_is_left_alone_and_probed() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         for _ in 1..FAILURES {
-            breaker.failed(now);
+            breaker.failed(now, None);
             assert_eq!(breaker.may(now), May::Begin);
         }
-        breaker.failed(now);
+        breaker.failed(now, None);
         let until = breaker.until();
         assert_eq!(breaker.may(now), May::Wait(until));
-        breaker.failed(now);
+        breaker.failed(now, None);
         assert_eq!(breaker.until(), until, "attempts that were under way change nothing");
         assert_eq!(breaker.may(until), May::Probe);
-        breaker.failed(until);
+        breaker.failed(until, None);
         assert!(breaker.until() > until);
         breaker.succeeded();
         assert_eq!(breaker.may(now), May::Begin);
     }
 
     #[tokio::test]
+    async fn a_destination_that_asks_for_time_is_given_it_within_bounds() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES {
+            breaker.failed(now, Some(Duration::from_secs(120)));
+        }
+        assert!(breaker.until() >= now + Duration::from_secs(120));
+        breaker.failed(now, Some(Duration::from_secs(3_600)));
+        assert_eq!(breaker.until(), now + MOST_ASKED);
+    }
+
+    #[tokio::test]
     async fn one_success_forgets_the_failures() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..10 {
-            breaker.failed(now);
+            breaker.failed(now, None);
             breaker.succeeded();
         }
         assert_eq!(breaker.may(now), May::Begin);

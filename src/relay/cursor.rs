@@ -7,6 +7,13 @@ pub(crate) struct Place {
     pub(crate) number: u64,
 }
 
+impl Place {
+    /// Is it the very next one?
+    pub(crate) fn follows(self, last: Self) -> bool {
+        self.page == last.page && last.number.checked_add(1) == Some(self.number)
+    }
+}
+
 /// Follows a topic. Later pages are larger, and within a page each message's number is one more than the last one's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cursor {

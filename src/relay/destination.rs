@@ -13,7 +13,7 @@ use super::breaker::{Breaker, May};
 use super::config::Mode;
 use super::fate::Fate;
 use super::health::Health;
-use super::journal::{Journal, Pending, RouteName, Write};
+use super::journal::{Journal, Letter, Pending, RouteName, Write};
 use super::letterbox::Letterbox;
 use super::metrics::RouteMetrics;
 use super::sender::Sender;
@@ -23,13 +23,17 @@ use crate::clock;
 /// How often the journal is looked into without a sign, for what the command line has put back.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What came of an attempt.
-struct Done {
-    id: i64,
-    fate: Fate,
-    probe: bool,
-    /// When it began, in epoch milliseconds.
-    began: u64,
+/// What has ended.
+enum Done {
+    Attempt {
+        id: i64,
+        fate: Fate,
+        probe: bool,
+        /// When it began, in epoch milliseconds.
+        began: u64,
+    },
+    /// The letter lies in the letterbox.
+    Kept { id: i64, reason: String },
 }
 
 /// Delivers a route's messages.
@@ -39,7 +43,7 @@ pub(crate) struct Destination {
     pub(crate) journal: Journal,
     pub(crate) metrics: Arc<RouteMetrics>,
     pub(crate) health: Health,
-    /// Where dead letters go besides, if the journal does not outlive the process.
+    /// Where dead letters go, if the journal does not outlive the process.
     pub(crate) letterbox: Option<Letterbox>,
     /// Whether we are the relay that delivers.
     pub(crate) active: watch::Receiver<bool>,
@@ -101,12 +105,17 @@ impl Destination {
 
     /// Fills the window from the journal; is it full, so that there may be more?
     async fn read(&mut self) -> bool {
-        let window = &mut self.state.window;
-        let room = window.room();
-        match self.journal.pending(self.number, window.read_to(), room).await {
+        let room = self.state.window.room();
+        match self.journal.pending(self.number, self.state.window.read_to(), room).await {
             Ok(found) => {
                 let (now, is_full) = (Instant::now(), found.len() == room);
-                found.into_iter().for_each(|pending| window.add(pending, &self.sender.route, now));
+                for pending in found {
+                    let (id, is_binary) = (pending.id, pending.binary.is_some());
+                    self.state.window.add(pending, &self.sender.route, now);
+                    if is_binary {
+                        self.die(id, "binary: a webhook carries text only".into()).await;
+                    }
+                }
                 is_full
             }
             Err(error) => {
@@ -133,22 +142,21 @@ impl Destination {
             }
             May::Probe => None,
             May::Begin => {
-                let most = room.min(self.burst(now));
-                let (due, next) = self.state.window.due(now, most);
+                let rate = self.sender.route.per_second;
+                let (due, next) = self.state.window.due(now, rate.map_or(room, |_| room.min(1)));
+                let paced = rate.filter(|_| !due.is_empty()).map(|rate| self.pace(now, rate));
                 for id in due {
                     self.start(id, false).await;
                 }
-                self.state.paced.filter(|paced| *paced > now).or(next)
+                paced.or(next)
             }
         }
     }
 
-    /// How many may begin at once: one, where there is a rate, and then the next one waits.
-    fn burst(&mut self, now: Instant) -> usize {
-        let Some(rate) = self.sender.route.per_second else { return usize::MAX };
+    /// When the next one may begin, after one that begins now. That may be past, where we are behind.
+    fn pace(&mut self, now: Instant, rate: f64) -> Instant {
         let since = self.state.paced.filter(|paced| now.duration_since(*paced) < Duration::from_secs(1)).unwrap_or(now);
-        self.state.paced = Some(since + Duration::from_secs_f64(1.0 / rate));
-        1
+        *self.state.paced.insert(since + Duration::from_secs_f64(1.0 / rate))
     }
 
     async fn start(&mut self, id: i64, probe: bool) {
@@ -165,7 +173,7 @@ impl Destination {
         self.metrics.attempts.add(1);
         self.state
             .under_way
-            .spawn(async move { Done { id, fate: sender.attempt(&pending, number).await, probe, began } });
+            .spawn(async move { Done::Attempt { id, fate: sender.attempt(&pending, number).await, probe, began } });
         self.metrics.under_way.store(self.state.under_way.len() as u64, Ordering::Relaxed);
     }
 
@@ -173,15 +181,22 @@ impl Destination {
     async fn settle_all(&mut self, first: Result<Done, JoinError>) {
         let mut done = Some(first);
         while let Some(this) = done {
-            if let Ok(this) = this {
-                self.settle(this).await;
+            match this {
+                Ok(Done::Attempt { id, fate, probe, began }) => self.settle(id, fate, probe, began).await,
+                Ok(Done::Kept { id, reason }) => self.dead(id, reason).await,
+                Err(_) => {} // aborted
             }
             done = self.state.under_way.try_join_next();
         }
         self.metrics.under_way.store(self.state.under_way.len() as u64, Ordering::Relaxed);
     }
 
-    async fn settle(&mut self, Done { id, fate, probe, began }: Done) {
+    async fn settle(&mut self, id: i64, fate: Fate, probe: bool, began: u64) {
+        if matches!(fate, Fate::Retry { doubtful: true, .. })
+            && let Some(item) = self.state.window.get_mut(id)
+        {
+            item.pending.uncertain.get_or_insert(began);
+        }
         match fate {
             Fate::Delivered => self.delivered(id).await,
             Fate::Dead(reason) => {
@@ -195,16 +210,17 @@ impl Destination {
                 self.state.breaker.faulted(Instant::now());
                 self.metrics.shut.store(true, Ordering::Relaxed);
                 self.health.set(&self.part(), format!("the destination is paused: {reason}"));
-                self.again(id, Duration::ZERO, None, false).await;
+                let probes = self.state.window.get_mut(id).map_or(0, |item| item.probes);
+                self.again(id, self.backoff().wait(probes + 1), false).await; // it may be the message that is wrong
             }
-            Fate::Retry { reason, after, for_all, doubtful } => {
-                self.failed(&reason, after.filter(|_| for_all));
+            Fate::Retry { reason, after, for_all, .. } => {
+                self.failed(&reason, after, for_all);
                 let attempts = self.state.window.get_mut(id).map_or(0, |item| item.pending.attempts);
                 let wait = if probe { Duration::ZERO } else { self.backoff().wait(attempts + 1) };
                 let wait = after.map_or(wait, |after| after + wait.min(Duration::from_secs(1)));
                 tracing::warn!(route = self.part(), id, attempts = attempts + 1, reason, "not delivered; tried again");
                 self.metrics.retried.add(1);
-                self.again(id, wait, doubtful.then_some(began), !probe).await;
+                self.again(id, wait, !probe).await;
             }
         }
     }
@@ -213,11 +229,11 @@ impl Destination {
         Backoff { least: Duration::from_millis(50), base: Duration::from_millis(500), most: self.sender.route.retry }
     }
 
-    fn failed(&mut self, reason: &str, hold: Option<Duration>) {
+    fn failed(&mut self, reason: &str, asked: Option<Duration>, for_all: bool) {
         let now = Instant::now();
-        self.state.hold = self.state.hold.max(hold.map(|hold| now + hold));
+        self.state.hold = self.state.hold.max(asked.filter(|_| for_all).map(|asked| now + asked));
         let was_shut = self.state.breaker.is_shut();
-        self.state.breaker.failed(now);
+        self.state.breaker.failed(now, asked);
         if self.state.breaker.is_shut() && !was_shut {
             tracing::error!(route = self.part(), reason, "the destination fails and is left alone for a while");
         }
@@ -242,7 +258,19 @@ impl Destination {
         self.journal.settle(Write::Delivered { id, route: self.number }).await;
     }
 
+    /// No attempt can succeed, or be made. Without a disk nothing is settled before the letter is safe.
     async fn die(&mut self, id: i64, reason: String) {
+        let Some(letterbox) = self.letterbox.clone() else { return self.dead(id, reason).await };
+        let Some(item) = self.state.window.get_mut(id) else { return };
+        item.under_way = true;
+        let letter = letter(&self.sender.name, &item.pending, &reason);
+        self.state.under_way.spawn(async move {
+            letterbox.keep(letter).await;
+            Done::Kept { id, reason }
+        });
+    }
+
+    async fn dead(&mut self, id: i64, reason: String) {
         let Some(item) = self.state.window.remove(id) else { return };
         tracing::error!(
             route = self.part(),
@@ -252,19 +280,17 @@ impl Destination {
             "message is a dead letter"
         );
         self.metrics.dead.add(1);
-        if let Some(letterbox) = &self.letterbox {
-            letterbox.keep(&self.sender.name, &item.pending, &reason);
-        }
-        self.journal.settle(Write::Dead { id, attempts: item.pending.attempts + 1, reason }).await;
+        let (attempts, uncertain, is_kept) = (made(&item.pending), item.pending.uncertain, self.letterbox.is_some());
+        self.journal.settle(Write::Dead { id, attempts, uncertain, reason, is_kept }).await;
     }
 
     /// The message waits for another attempt.
-    async fn again(&mut self, id: i64, wait: Duration, doubtful: Option<u64>, counts: bool) {
+    async fn again(&mut self, id: i64, wait: Duration, counts: bool) {
         let Some(item) = self.state.window.get_mut(id) else { return };
         item.under_way = false;
         item.due = Instant::now() + wait;
-        item.pending.attempts = item.pending.attempts.saturating_add(u32::from(counts));
-        item.pending.uncertain = item.pending.uncertain.or(doubtful);
+        let tried = if counts { &mut item.pending.attempts } else { &mut item.probes };
+        *tried = tried.saturating_add(1);
         let Pending { attempts, uncertain, .. } = item.pending;
         self.journal.settle(Write::Tried { id, attempts, uncertain }).await;
     }
@@ -285,4 +311,26 @@ impl Destination {
         let RouteName { cache, topic, name } = &self.sender.name;
         format!("destination {cache}/{topic} ({name})")
     }
+}
+
+fn letter(route: &RouteName, pending: &Pending, reason: &str) -> Letter {
+    let Pending { id, place, received, uncertain, .. } = *pending;
+    Letter {
+        id,
+        route: route.clone(),
+        place,
+        received,
+        died: clock::now(),
+        attempts: made(pending),
+        reason: reason.to_owned(),
+        uncertain,
+        token_id: pending.token_id.clone(),
+        text: pending.binary.is_none().then(|| pending.text.clone()),
+        bytes: pending.binary.as_ref().map(Letter::bytes),
+    }
+}
+
+/// How many attempts were made at one that dies, the last one included.
+fn made(pending: &Pending) -> u32 {
+    pending.attempts + u32::from(pending.binary.is_none())
 }

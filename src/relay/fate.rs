@@ -24,6 +24,11 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
+    /// It could not be sent yet.
+    pub(crate) fn not_sent(reason: String) -> Self {
+        Self::Retry { reason, after: None, for_all: false, doubtful: false }
+    }
+
     pub(crate) fn of(outcome: Outcome) -> Self {
         let retry = |reason: String| Self::Retry { reason, after: None, for_all: false, doubtful: true };
         match outcome {

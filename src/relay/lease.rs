@@ -96,9 +96,11 @@ impl Lease {
 
     async fn take_over(&self, marks: &tokio::sync::Mutex<Marks>) {
         // Not known means that more is repeated, and that is what the handlers' claims are for.
-        if let Err(error) = marks.lock().await.cede().await {
+        let mut marks = marks.lock().await;
+        if let Err(error) = marks.cede().await {
             tracing::warn!(error = &*error as &dyn std::error::Error, "taking over without knowing what was settled");
         }
+        marks.doubt().await;
     }
 
     /// Do we hold the lease now? `None` is a call that did not come to an end.

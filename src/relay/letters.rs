@@ -149,13 +149,13 @@ fn for_each(
 fn summary(letter: &Letter) -> Value {
     let mut summary = whole(letter);
     if let Some(fields) = summary.as_object_mut() {
-        fields.retain(|name, _| !matches!(name.as_str(), "text" | "tokenId"));
+        fields.retain(|name, _| !matches!(name.as_str(), "text" | "bytes" | "tokenId"));
     }
     summary
 }
 
 fn whole(letter: &Letter) -> Value {
     let mut whole = json!(letter);
-    whole["binary"] = letter.text.is_none().into();
+    whole["binary"] = letter.bytes.is_some().into();
     whole
 }

@@ -7,8 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::account::Accounts;
-use super::cursor::Place;
-use super::journal::{Journal, RouteName, Write};
+use super::journal::{Journal, RouteName, Settled, Write};
 use super::receipts::key;
 use crate::momento::{Error, Momento};
 
@@ -39,23 +38,23 @@ impl Mark {
     }
 
     /// Where the route is, as far as it has been told.
-    pub(crate) async fn read(&mut self, momento: &Momento) -> Result<Option<Place>, Error> {
+    pub(crate) async fn read(&mut self, momento: &Momento) -> Result<Option<Settled>, Error> {
         let stored = momento.get(&self.cache, &self.key).await?;
-        let place = stored.as_ref().and_then(|stored| serde_json::from_slice(stored).ok());
+        let settled = stored.as_ref().and_then(|stored| serde_json::from_slice(stored).ok());
         self.stored = stored.map(|stored| (stored, Instant::now()));
-        Ok(place)
+        Ok(settled)
     }
 
     /// Moves the mark forward, never back. On bytes that have been read, so that two writers cannot cross.
-    async fn write(&mut self, momento: &Momento, to: Place) -> Result<(), Error> {
-        let value = serde_json::json!({ "page": to.page, "number": to.number }).to_string();
+    async fn write(&mut self, momento: &Momento, settled: Settled) -> Result<(), Error> {
+        let value = serde_json::json!(settled).to_string();
         let fresh = |since: &Instant| since.elapsed() < REFRESH;
         if self.stored.as_ref().is_some_and(|(stored, since)| *stored == value.as_bytes() && fresh(since)) {
             return Ok(());
         }
         let done = match &self.stored {
             None => momento.set_if_absent(&self.cache, &self.key, &value, TTL).await?,
-            Some((stored, _)) if is_ahead(stored, to) => return Ok(()),
+            Some((stored, _)) if is_ahead(stored, settled) => return Ok(()),
             Some((stored, _)) => momento.set_if_equal(&self.cache, &self.key, &value, stored, TTL).await?,
         };
         if done {
@@ -67,8 +66,9 @@ impl Mark {
     }
 }
 
-fn is_ahead(stored: &[u8], of: Place) -> bool {
-    serde_json::from_slice::<Place>(stored).is_ok_and(|stored| (stored.page, stored.number) > (of.page, of.number))
+fn is_ahead(stored: &[u8], of: Settled) -> bool {
+    let place = |settled: Settled| (settled.to.page, settled.to.number);
+    serde_json::from_slice(stored).is_ok_and(|stored| place(stored) > place(of))
 }
 
 /// All marks.
@@ -98,8 +98,8 @@ impl Marks {
     pub(crate) async fn tell(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let momento = self.accounts.get().await.momento;
         for mark in &mut self.marks {
-            if let Some(place) = self.journal.settled_to(mark.route).await? {
-                mark.write(&momento, place).await?;
+            if let Some(settled) = self.journal.settled(mark.route).await? {
+                mark.write(&momento, settled).await?;
             }
         }
         Ok(())
@@ -109,11 +109,19 @@ impl Marks {
     pub(crate) async fn cede(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let momento = self.accounts.get().await.momento;
         for mark in &mut self.marks {
-            if let Some(to) = mark.read(&momento).await? {
-                self.journal.settle(Write::Ceded { route: mark.route, to }).await;
+            if let Some(settled) = mark.read(&momento).await? {
+                self.journal.settle(Write::Ceded { route: mark.route, settled }).await;
             }
         }
         self.journal.flush().await; // before anybody reads what is left
         Ok(())
+    }
+
+    /// Has what is left count as attempted, by the other relay, since it was received.
+    pub(crate) async fn doubt(&self) {
+        for mark in &self.marks {
+            self.journal.settle(Write::TakenOver { route: mark.route }).await;
+        }
+        self.journal.flush().await;
     }
 }

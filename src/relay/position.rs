@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 
 use super::backoff::Backoff;
 use super::cursor::{Cursor, Place};
+use super::journal::Settled;
 use super::marks::Marks;
 use super::subscribe::Subscriber;
 use crate::momento::Error;
@@ -48,7 +49,7 @@ async fn position(subscriber: &Subscriber, marks: &Mutex<Marks>) -> Result<Optio
     let mut least = None::<Place>;
     for mark in &mut marks.lock().await.marks {
         if subscriber.routes.contains(&mark.route())
-            && let Some(place) = mark.read(&momento).await?
+            && let Some(Settled { to: place, .. }) = mark.read(&momento).await?
         {
             let is_less = |least: &Place| (place.page, place.number) < (least.page, least.number);
             least = if least.as_ref().is_none_or(is_less) { Some(place) } else { least };

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use http::header::HeaderName;
 use secrecy::ExposeSecret;
+use tokio::time::{Instant, timeout_at};
 
 use super::aws_auth::AwsAuth;
 use super::config::{Config, Route};
@@ -70,11 +71,15 @@ impl Sender {
         if self.route.standard_webhooks {
             standard::sign(&mut post, id, text.expose_secret(), now);
         }
-        if let Some(aws) = &self.aws
-            && let Err(error) = aws.sign(&mut post, SystemTime::now()).await
-        {
-            return Fate::Fault(error.to_string());
+        let until = Instant::now() + self.route.deadline;
+        if let Some(aws) = &self.aws {
+            match timeout_at(until, aws.sign(&mut post, SystemTime::now())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if !error.is_passing() => return Fate::Fault(error.to_string()),
+                Ok(Err(error)) => return Fate::not_sent(error.to_string()),
+                Err(_) => return Fate::not_sent("no AWS credentials in time".into()),
+            }
         }
-        Fate::of(delivery::send(&self.client, post, self.route.deadline).await)
+        Fate::of(delivery::send(&self.client, post, until - Instant::now()).await)
     }
 }

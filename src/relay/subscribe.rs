@@ -11,6 +11,7 @@ use momento_protos::cache_client::pubsub::{
     SubscriptionItem, SubscriptionRequest, TopicItem, pubsub_client::PubsubClient, subscription_item::Kind as Item,
     topic_value::Kind as Value,
 };
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::account::{Account, Accounts};
@@ -28,7 +29,7 @@ const PASSING: Backoff =
 /// What only a person can mend is asked for rarely.
 const PERMANENT: Backoff =
     Backoff { least: Duration::from_secs(30), base: Duration::from_secs(60), most: Duration::from_secs(300) };
-/// How long a subscription must have held for the next failure to count as a first one.
+/// For how long a subscription must have brought something for the next failure to count as a first one.
 const STEADY: Duration = Duration::from_secs(10);
 /// How long the first item may take to come: a heartbeat is sent at once.
 const FIRST_ITEM: Duration = Duration::from_secs(10);
@@ -58,8 +59,6 @@ pub(crate) struct Subscriber {
 enum End {
     /// The call was refused, or the stream broke.
     Failed(Status),
-    /// Nothing came for too long.
-    Stalled,
     /// There is a new key.
     NewKey,
 }
@@ -76,18 +75,14 @@ impl Subscriber {
         let mut failures = 0;
         loop {
             let account = self.accounts.get().await;
-            let started = tokio::time::Instant::now();
-            let end = self.follow(&account, &part).await;
-            if started.elapsed() >= STEADY {
+            let mut held = Duration::ZERO;
+            let end = self.follow(&account, &part, &mut held).await;
+            if held >= STEADY {
                 failures = 0;
             }
             self.metrics.reconnects.add(1);
             let wait = match end {
                 End::NewKey => Duration::ZERO,
-                End::Stalled => {
-                    self.incident(self.cursor.stall()).await;
-                    Duration::ZERO
-                }
                 End::Failed(status) => {
                     failures += 1;
                     self.after(&status, failures, &part)
@@ -118,8 +113,8 @@ impl Subscriber {
         PASSING.wait(failures - 1)
     }
 
-    /// One subscription, as long as it holds.
-    async fn follow(&mut self, account: &Account, part: &str) -> End {
+    /// One subscription, as long as it holds. `held` is the time from its first item to its last one.
+    async fn follow(&mut self, account: &Account, part: &str, held: &mut Duration) -> End {
         let mut items = match tokio::time::timeout(FIRST_ITEM, self.subscribe(account)).await {
             Ok(Ok(items)) => items,
             Ok(Err(status)) => return End::Failed(status),
@@ -127,6 +122,7 @@ impl Subscriber {
         };
         let mut accounts = self.accounts.clone();
         let mut patience = FIRST_ITEM.min(self.stall);
+        let mut first = None::<Instant>;
         loop {
             let item = tokio::select! {
                 item = tokio::time::timeout(patience, items.message()) => item,
@@ -134,10 +130,14 @@ impl Subscriber {
             };
             patience = self.stall;
             match item {
-                Err(_) => return End::Stalled,
+                Err(_) => {
+                    self.incident(self.cursor.stall()).await;
+                    return End::Failed(Status::deadline_exceeded("nothing came for too long"));
+                }
                 Ok(Err(status)) => return End::Failed(status),
                 Ok(Ok(None)) => return End::Failed(Status::unavailable("the stream has ended")),
                 Ok(Ok(Some(item))) => {
+                    *held = first.get_or_insert_with(Instant::now).elapsed();
                     self.health.clear(part);
                     self.take(item, &mut items).await;
                 }
@@ -210,17 +210,7 @@ impl Subscriber {
         self.metrics.received.add(1);
         let payload = match item.value.and_then(|value| value.kind) {
             Some(Value::Text(text)) => Payload::Text(text),
-            other => {
-                let Place { page, number } = place;
-                tracing::error!(
-                    cache = &*self.cache,
-                    topic = &*self.topic,
-                    page,
-                    number,
-                    "a binary message is a dead letter"
-                );
-                Payload::Binary(if let Some(Value::Binary(bytes)) = other { bytes } else { Vec::new() })
-            }
+            other => Payload::Binary(if let Some(Value::Binary(bytes)) = other { bytes } else { Vec::new() }),
         };
         Some(Write::Message {
             cache: self.cache.clone(),

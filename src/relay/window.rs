@@ -21,6 +21,8 @@ pub(crate) struct Item {
     /// Not before then.
     pub(crate) due: Instant,
     pub(crate) under_way: bool,
+    /// How many attempts at it failed that did not count as its own, so that it is not the probe each time.
+    pub(crate) probes: u32,
 }
 
 /// By id, which is the order in which they came.
@@ -55,7 +57,7 @@ impl Window {
     pub(crate) fn add(&mut self, pending: Pending, route: &Route, now: Instant) {
         self.read_to = pending.id;
         let key = key(&pending, route);
-        self.items.insert(pending.id, Item { pending, key, due: now, under_way: false });
+        self.items.insert(pending.id, Item { pending, key, due: now, under_way: false, probes: 0 });
     }
 
     /// Forgets all; what is under way is returned.
@@ -83,7 +85,8 @@ impl Window {
     /// The message to probe a destination with: the one that has been tried least, so that one which can never be
     /// delivered does not keep the destination shut.
     pub(crate) fn probe(&self) -> Option<i64> {
-        self.first_in_order().map(|item| (item.pending.attempts, item.pending.id)).min().map(|(_, id)| id)
+        let tried = |item: &Item| (item.pending.attempts.saturating_add(item.probes), item.pending.id);
+        self.first_in_order().map(tried).min().map(|(_, id)| id)
     }
 
     /// Those that neither are under way nor have to wait for another one.
@@ -126,6 +129,7 @@ mod tests {
                 received: 0,
                 token_id: (*token_id).into(),
                 text: (*text).into(),
+                binary: None,
                 attempts: 0,
                 uncertain: None,
             };
@@ -166,6 +170,8 @@ mod tests {
         let mut window = window(Order::None, "token_id", &MESSAGES);
         window.get_mut(1).unwrap().pending.attempts = 3;
         assert_eq!(window.probe(), Some(2));
+        window.get_mut(2).unwrap().probes = 1;
+        assert_eq!(window.probe(), Some(3), "the next probe is another message");
         assert_eq!(Window::default().probe(), None);
     }
 }

@@ -127,6 +127,24 @@ async fn a_destination_that_is_wrong_is_paused_loudly_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_always_refused_does_not_keep_the_destination_shut() {
+    let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
+    let receiver = receiver(200).await;
+    receiver.answer(|event| status_only(if event.text == "refused on the way" { 403 } else { 200 }));
+    let relay = Setup::new(&local, &receiver.url, folder.path()).await.start().await;
+    relay.until_ready().await;
+    client.publish(CACHE, TOPIC, "refused on the way").await.unwrap();
+    crate::stack::eventually(async || (relay.metric("relay_destination_shut").await == 1).then_some(())).await;
+    for number in 0..20 {
+        client.publish(CACHE, TOPIC, number.to_string()).await.unwrap();
+    }
+    relay.until("relay_delivered_total", 20).await;
+    receiver.answer(|_| status_only(200));
+    relay.until("relay_delivered_total", 21).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn a_failing_destination_is_probed_and_not_hammered() {
     let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
     let mut receiver = receiver(500).await;
@@ -228,6 +246,31 @@ async fn an_order_that_was_asked_for_is_kept_through_failures() {
 }
 
 #[tokio::test]
+async fn a_high_rate_is_reached_where_answers_take_their_time() {
+    let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
+    let app = axum::Router::new().fallback(async || {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ""
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let relay = Setup::new(&local, &receiver(500).await.url, folder.path()).await.start().await;
+    relay.until_ready().await;
+    for number in 0..200 {
+        client.publish(CACHE, TOPIC, number.to_string()).await.unwrap();
+    }
+    relay.until("relay_received_total", 200).await;
+    relay.stop().await;
+    let mut setup = Setup::new(&local, &url, folder.path()).await;
+    setup.toml.push_str("per_second = 10000\nconcurrency = 100\n");
+    let (relay, started) = (setup.start_again(folder.path()).await, Instant::now());
+    relay.until("relay_delivered_total", 200).await;
+    assert!(started.elapsed() < Duration::from_secs(20), "two rounds of half a second took {:?}", started.elapsed());
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn the_retired_services_mode_tries_once() {
     let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
     let mut receiver = receiver(500).await;
@@ -243,6 +286,10 @@ async fn the_retired_services_mode_tries_once() {
     assert!(started.elapsed() > Duration::from_millis(900), "five a second");
     assert_eq!(receiver.rest().len(), 6, "one attempt each");
     relay.stop().await;
+    let journal = rusqlite::Connection::open(folder.path().join("journal.sqlite")).unwrap();
+    let doubtful = "SELECT count(*) FROM dead WHERE uncertain IS NOT NULL";
+    let doubtful = journal.query_row(doubtful, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(doubtful, 6, "each may have had its effect");
 }
 
 #[tokio::test]

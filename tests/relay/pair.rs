@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use momento_webhook::local::{self, Faults};
 use serde_json::Value;
 
 use super::receiver::{Receiver, receiver, status_only};
-use super::{Relay, Setup, TOPIC, route, topics};
-use crate::fixture::CACHE;
-use crate::stack::{Local, eventually};
+use super::{Relay, Setup, TOPIC, route, topic_client, topics};
+use crate::fixture::{CACHE, seed};
+use crate::stack::{Local, eventually, local};
 
 async fn setup(local: &Local, receiver: &Receiver) -> Setup {
     let toml = format!(
@@ -69,6 +70,29 @@ async fn one_delivers_and_the_other_takes_over_without_loss() {
 }
 
 #[tokio::test]
+async fn what_the_other_one_may_have_attempted_too_long_ago_is_not_repeated() {
+    let (local, client) = topics().await;
+    let mut receiver = receiver(500).await;
+    let mut setup = setup(&local, &receiver).await;
+    let first = setup.start().await;
+    first.until_ready().await;
+    until_active(&first).await;
+    setup.toml.push_str("horizon_seconds = 1\n");
+    let second = setup.start().await;
+    second.until_ready().await;
+    client.publish(CACHE, TOPIC, "attempted").await.unwrap();
+    second.until("relay_received_total", 1).await;
+    receiver.next().await;
+    first.abort().await;
+    receiver.answer(|_| status_only(200));
+    receiver.rest();
+    until_active(&second).await; // after what is left of the lease, which is more than the horizon
+    second.until("relay_dead", 1).await;
+    assert!(receiver.rest().is_empty());
+    second.stop().await;
+}
+
+#[tokio::test]
 async fn a_relay_that_stops_hands_over_at_once() {
     let (local, client) = topics().await;
     let mut receiver = receiver(200).await;
@@ -126,20 +150,28 @@ async fn dead_letters_of_a_relay_without_a_disk_outlive_it_and_can_be_redriven_a
     let rejected = receiver.next().await.event();
     client.publish(CACHE, TOPIC, "two").await.unwrap();
     relay.until("relay_dead", 2).await;
+    client.publish(CACHE, TOPIC, vec![0, 255]).await.unwrap();
+    relay.until("relay_dead", 3).await;
     let dlq = async |arguments: &[&str]| {
         let variables = [("RELAY_CONFIG", setup.toml.clone())];
         super::command::run_with(&local.url, &[&["dlq"], arguments].concat(), &variables).await
     };
-    let list = eventually(async || Some(dlq(&["list"]).await.1).filter(|list| list.lines().count() == 2)).await;
+    let list = dlq(&["list"]).await.1;
+    assert_eq!(list.lines().count(), 3, "what counts as dead is there");
     relay.stop().await;
-    assert!(!list.contains("\"text\""), "a list does not show what they say");
+    assert!(!list.contains("\"text\"") && !list.contains("AP8="), "a list does not show what they say");
     let ids: Vec<String> =
         list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string()).collect();
     let (done, says) = dlq(&["show", &ids[0]]).await;
     assert!(done && says.contains("\"text\":\"one\"") && says.contains("answered 422"), "{says}");
 
+    let (done, says) = dlq(&["show", &ids[2]]).await;
+    assert!(done && says.contains("\"attempts\":0,\"binary\":true,\"bytes\":\"AP8=\""), "{says}");
+
     let (done, says) = dlq(&["redrive", "--all"]).await;
-    assert!(done && says.contains("\"redriven\":0,\"refused\":2"), "{says}");
+    assert!(done && says.contains("\"binary\":1,\"redriven\":0,\"refused\":2"), "{says}");
+    let (done, says) = dlq(&["purge", &ids[2]]).await;
+    assert!(done && says.contains("\"purged\":1"), "{says}");
     receiver.answer(|_| status_only(401));
     let (done, says) = dlq(&["redrive", "--all"]).await;
     assert!(!done && says.contains("answered 401"), "{says}");
@@ -158,4 +190,27 @@ async fn dead_letters_of_a_relay_without_a_disk_outlive_it_and_can_be_redriven_a
     assert!(done && says.contains("\"purged\":1"), "{says}");
     assert_eq!(dlq(&["list"]).await.1, "");
     assert!(receiver.rest().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_disk_a_dead_letter_counts_once_it_is_safe_and_not_before() {
+    let faults = Faults::default();
+    let local = local(local::Config { seed: seed(), faults: faults.clone(), ..local::Config::default() }).await;
+    let client = topic_client(&local.url);
+    let mut receiver = receiver(422).await;
+    let mut setup = setup(&local, &receiver).await;
+    setup.toml.push_str("[shutdown]\ndrain_seconds = 1\n");
+    let relay = setup.start().await;
+    relay.until_ready().await;
+    faults.set(["list-push-front=unavailable".parse().unwrap()]).unwrap();
+    client.publish(CACHE, TOPIC, "rejected").await.unwrap();
+    let rejected = receiver.next().await.event();
+    eventually(async || relay.ready().await.1["problems"]["letterbox"].is_string().then_some(())).await;
+    assert_eq!(relay.metric("relay_dead").await, 0);
+    relay.stop().await; // and the letter never was written
+    faults.set([]).unwrap();
+    let relay = setup.start().await;
+    assert_eq!(receiver.next().await.event().id(), rejected.id(), "so the next one has it again");
+    relay.until("relay_dead", 1).await;
+    relay.stop().await;
 }

@@ -90,7 +90,7 @@ impl Receiver {
     }
 
     pub(crate) async fn next(&mut self) -> Post {
-        timeout(Duration::from_secs(20), self.posts.recv()).await.expect("nothing comes").unwrap()
+        timeout(Duration::from_secs(90), self.posts.recv()).await.expect("nothing comes").unwrap()
     }
 
     /// What has come and not been looked at.

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_config::SdkConfig;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_secretsmanager::config::{Credentials, SharedCredentialsProvider};
 use serde_json::json;
 use standardwebhooks::Webhook;
@@ -12,7 +14,7 @@ use super::receiver::{Post, receiver};
 use super::{Setup, TOPIC, route, topic_client};
 use crate::fixture::{CACHE, SIGNING_SECRET, seed};
 use crate::processes::tool;
-use crate::stack::local;
+use crate::stack::{eventually, local};
 
 const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -35,6 +37,37 @@ async fn a_standard_webhooks_library_verifies_it() {
     text_key.verify(&text.body, &text.headers).unwrap();
     Webhook::new(WHSEC).unwrap().verify(&whsec.body, &whsec.headers).unwrap();
     text_key.verify(&whsec.body, &whsec.headers).expect_err("it is signed with another key");
+    relay.stop().await;
+}
+
+/// Answers once, for the client that reads the secrets, and then no more.
+#[derive(Debug, Default)]
+struct Hanging(AtomicU32);
+
+impl ProvideCredentials for Hanging {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => future::ProvideCredentials::ready(Ok(Credentials::new("id", "secret", None, None, "test"))),
+            _ => future::ProvideCredentials::new(std::future::pending()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_do_not_come_end_with_the_attempt() {
+    let local = local(momento_webhook::local::Config { seed: seed(), ..Default::default() }).await;
+    let (receiver, folder) = (receiver(200).await, tempfile::tempdir().unwrap());
+    let mut setup = Setup::new(&local, &receiver.url, folder.path()).await;
+    setup.toml.push_str("aws_auth = true\naws_region = \"eu-west-1\"\ndeadline_seconds = 0.2\n");
+    let hanging = SharedCredentialsProvider::new(Hanging::default());
+    setup.aws = setup.aws.into_builder().credentials_provider(hanging).build();
+    let relay = setup.start().await;
+    relay.until_ready().await;
+    topic_client(&local.url).publish(CACHE, TOPIC, "signed").await.unwrap();
+    eventually(async || (relay.metric("relay_retries_total").await > 0).then_some(())).await;
     relay.stop().await;
 }
 

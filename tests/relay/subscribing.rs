@@ -68,6 +68,32 @@ async fn a_passing_failure_is_answered_at_once_and_then_patiently() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_brings_nothing_any_more_is_not_ready() {
+    let (items, first) = stream();
+    items.send(Ok(heartbeat())).unwrap();
+    let (mut first, mut silent) = (Some(first), vec![items]);
+    let topic = topic(move || {
+        Ok(first.take().unwrap_or_else(|| {
+            let (items, stream) = stream();
+            silent.push(items);
+            stream
+        }))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let more = "[subscribe]\nstall_seconds = 0.5";
+    let (_local, setup) = setup(&topic, "http://127.0.0.1:9/", folder.path(), more).await;
+    let relay = setup.start().await;
+    relay.until_ready().await;
+    crate::stack::eventually(async || {
+        let (status, ready) = relay.ready().await;
+        (status == 503 && ready.to_string().contains("the subscription fails")).then_some(())
+    })
+    .await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn every_loss_is_on_record_and_nothing_comes_twice() {
     let (items, first) = stream();
     let (again, second) = stream();

@@ -1,5 +1,7 @@
 //! Dead letters: what no attempt could deliver, kept until somebody decides.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::super::cursor::Place;
@@ -24,6 +26,9 @@ pub(crate) struct Letter {
     pub(crate) token_id: String,
     /// `None`: it is binary.
     pub(crate) text: Option<String>,
+    /// What is binary, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<String>,
 }
 
 /// Which letters.
@@ -56,6 +61,10 @@ impl Filter {
 }
 
 impl Letter {
+    pub(crate) fn bytes(binary: impl AsRef<[u8]>) -> String {
+        STANDARD.encode(binary)
+    }
+
     /// The letters, the oldest first, at most `limit`.
     pub(crate) fn list(store: &Connection, which: &Filter, limit: usize) -> rusqlite::Result<Vec<Self>> {
         Self::list_after(store, which, 0, limit)
@@ -69,7 +78,7 @@ impl Letter {
         limit: usize,
     ) -> rusqlite::Result<Vec<Self>> {
         let sql = format!(
-            "SELECT dead.id, cache, topic, name, page, number, dead.received, died, attempts, reason, uncertain, token_id, text
+            "SELECT dead.id, cache, topic, name, page, number, dead.received, died, attempts, reason, uncertain, token_id, text, binary
              FROM dead JOIN route ON route.id = dead.route WHERE {} AND dead.id > {after} ORDER BY dead.id LIMIT {limit}",
             which.condition()
         );
@@ -89,6 +98,7 @@ impl Letter {
             uncertain: row.get::<_, Option<i64>>(10)?.map(|at| at as u64),
             token_id: row.get(11)?,
             text: row.get(12)?,
+            bytes: row.get::<_, Option<Vec<u8>>>(13)?.map(Self::bytes),
         })
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::cursor::{Incident, Place};
 use super::super::health::Health;
-use super::{JournalError, QUEUE, lock};
+use super::{JournalError, QUEUE, Settled, lock, schema};
 use crate::clock;
 
 /// How long a journal that cannot be written is left alone before it is tried again.
@@ -29,7 +29,7 @@ pub(crate) enum Payload {
 
 /// A change. Applied again from the start where a commit fails.
 pub(crate) enum Write {
-    /// A message, for each of its topic's routes. One that is binary is dead at once.
+    /// A message, for each of its topic's routes.
     Message {
         cache: Arc<str>,
         topic: Arc<str>,
@@ -53,32 +53,40 @@ pub(crate) enum Write {
     Dead {
         id: i64,
         attempts: u32,
+        uncertain: Option<u64>,
         reason: String,
+        /// What it says is kept elsewhere.
+        is_kept: bool,
     },
     Tried {
         id: i64,
         attempts: u32,
         uncertain: Option<u64>,
     },
+    /// The other relay of a pair delivered until now, and may have attempted any of this route's.
+    TakenOver {
+        route: i64,
+    },
     /// Nothing; told once everything before it is on disk.
     Flush(Arc<Notify>),
-    /// The other relay of a pair has settled everything up to here.
+    /// The other relay of a pair has settled these.
     Ceded {
         route: i64,
-        to: Place,
+        settled: Settled,
     },
 }
 
-/// Commits what comes through the queues until both have ended. A full disk accepts nothing more, and then what is settled
-/// is committed by itself: it is what makes room.
+/// Commits what comes through the queues until both have ended. A full journal accepts nothing more, and then what is settled
+/// is committed by itself, without a bound: it is what makes room, but on the way a longer row may need a page.
 pub(super) async fn run(
     store: Arc<Mutex<Connection>>,
+    max_bytes: u64,
     mut accepts: mpsc::Receiver<Write>,
     mut settles: mpsc::Receiver<Write>,
     accepted: watch::Sender<u64>,
     health: Health,
 ) {
-    let mut batch = Batch::default();
+    let mut batch = Batch { settles: Vec::new(), accepts: Vec::new(), portion: QUEUE, max_bytes };
     let mut life = tokio::time::interval(SIGN_OF_LIFE);
     let (mut ended, mut failed) = (false, false);
     loop {
@@ -119,12 +127,7 @@ struct Batch {
     accepts: Vec<Write>,
     /// How many are accepted at once: fewer after a failure, since a few may fit where many do not.
     portion: usize,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { settles: Vec::new(), accepts: Vec::new(), portion: QUEUE }
-    }
+    max_bytes: u64,
 }
 
 impl Batch {
@@ -135,13 +138,14 @@ impl Batch {
     /// What has been committed is gone from the batch afterwards.
     fn commit(&mut self, store: &mut Connection, now: u64) -> Result<(), JournalError> {
         let count = self.accepts.len().min(self.portion);
-        let all = commit(store, self.settles.iter().chain(&self.accepts[..count]), now);
+        let bound = if count == 0 { u64::MAX } else { self.max_bytes };
+        let all = commit(store, self.settles.iter().chain(&self.accepts[..count]), now, bound);
         if all.is_ok() {
             self.accepts.drain(..count);
             self.portion = (self.portion * 2).min(QUEUE);
         } else {
             self.portion = (count / 2).max(1);
-            commit(store, self.settles.iter(), now)?;
+            commit(store, self.settles.iter(), now, u64::MAX)?;
         }
         for settled in self.settles.drain(..) {
             if let Write::Flush(done) = settled {
@@ -164,7 +168,13 @@ fn reason(error: &JournalError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-fn commit<'a>(store: &mut Connection, writes: impl Iterator<Item = &'a Write>, now: u64) -> Result<(), JournalError> {
+fn commit<'a>(
+    store: &mut Connection,
+    writes: impl Iterator<Item = &'a Write>,
+    now: u64,
+    max_bytes: u64,
+) -> Result<(), JournalError> {
+    schema::bound(store, max_bytes)?;
     let transaction = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.prepare_cached("UPDATE life SET alive = ?1")?.execute([now as i64])?;
     let mut sums = Sums::default();
@@ -180,11 +190,11 @@ fn commit<'a>(store: &mut Connection, writes: impl Iterator<Item = &'a Write>, n
 struct Sums<'a> {
     /// For each route: received, delivered, ceded.
     routes: BTreeMap<i64, [usize; 3]>,
-    /// The last accepted message of each topic.
-    positions: BTreeMap<(&'a str, &'a str), Place>,
+    /// The last accepted message of each topic, and the number from which on none is missing before it.
+    positions: BTreeMap<(&'a str, &'a str), (Place, u64)>,
 }
 
-impl Sums<'_> {
+impl<'a> Sums<'a> {
     fn received(&mut self, route: i64) {
         self.routes.entry(route).or_default()[0] += 1;
     }
@@ -197,6 +207,12 @@ impl Sums<'_> {
         self.routes.entry(route).or_default()[2] += count;
     }
 
+    fn accepted(&mut self, cache: &'a str, topic: &'a str, place: Place) {
+        let position = self.positions.entry((cache, topic)).or_insert((place, place.number));
+        let follows = place.follows(position.0);
+        *position = (place, if follows { position.1 } else { place.number });
+    }
+
     fn write(self, store: &Transaction<'_>) -> rusqlite::Result<()> {
         for (route, [received, delivered, ceded]) in self.routes {
             let sql = "UPDATE route SET received = received + ?2, delivered = delivered + ?3, ceded = ceded + ?4
@@ -204,10 +220,12 @@ impl Sums<'_> {
             let values = params![route, received as i64, delivered as i64, ceded as i64];
             store.prepare_cached(sql)?.execute(values)?;
         }
-        for ((cache, topic), Place { page, number }) in self.positions {
-            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4)
-                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number";
-            store.prepare_cached(sql)?.execute(params![cache, topic, page as i64, number as i64])?;
+        for ((cache, topic), (Place { page, number }, since)) in self.positions {
+            let sql = "INSERT INTO position VALUES (?1, ?2, ?3, ?4, ?5)
+                       ON CONFLICT DO UPDATE SET page = excluded.page, number = excluded.number, since =
+                           CASE WHEN page = excluded.page AND number + 1 = excluded.since THEN since ELSE excluded.since END";
+            let values = params![cache, topic, page as i64, number as i64, since as i64];
+            store.prepare_cached(sql)?.execute(values)?;
         }
         Ok(())
     }
@@ -219,9 +237,9 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             if let Some(incident) = incident {
                 record(store, cache, topic, incident, now)?;
             }
-            sums.positions.insert((cache, topic), *place);
+            sums.accepted(cache, topic, *place);
             for route in routes.iter() {
-                insert(store, *route, *place, *received, token_id, payload, now)?;
+                insert(store, *route, *place, *received, token_id, payload)?;
                 sums.received(*route);
             }
             Ok(())
@@ -232,10 +250,13 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             sums.delivered(*route, deleted);
             Ok(())
         }
-        Write::Dead { id, attempts, reason } => {
-            let sql = "INSERT INTO dead (route, page, number, received, token_id, text, attempts, uncertain, died, reason)
-                       SELECT route, page, number, received, token_id, text, ?2, uncertain, ?3, ?4 FROM pending WHERE id = ?1";
-            store.prepare_cached(sql)?.execute(params![id, attempts, now as i64, reason])?;
+        Write::Dead { id, attempts, uncertain, reason, is_kept } => {
+            let sql =
+                "INSERT INTO dead (route, page, number, received, token_id, text, binary, attempts, uncertain, died, reason)
+                       SELECT route, page, number, received, token_id, CASE WHEN ?6 THEN '' WHEN binary IS NULL THEN text END,
+                           CASE WHEN NOT ?6 THEN binary END, ?2, ?3, ?4, ?5 FROM pending WHERE id = ?1";
+            let uncertain = uncertain.map(|at| at as i64);
+            store.prepare_cached(sql)?.execute(params![id, attempts, uncertain, now as i64, reason, is_kept])?;
             store.prepare_cached("DELETE FROM pending WHERE id = ?1")?.execute([id])?;
             Ok(())
         }
@@ -244,11 +265,17 @@ fn apply<'a>(store: &Transaction<'_>, write: &'a Write, now: u64, sums: &mut Sum
             store.prepare_cached(sql)?.execute(params![id, attempts, uncertain.map(|at| at as i64)])?;
             Ok(())
         }
+        Write::TakenOver { route } => {
+            let sql = "UPDATE pending SET uncertain = received WHERE route = ?1 AND uncertain IS NULL";
+            store.prepare_cached(sql)?.execute([route])?;
+            Ok(())
+        }
         Write::Flush(_) => Ok(()),
-        Write::Ceded { route, to } => {
+        Write::Ceded { route, settled: Settled { to, since } } => {
+            let Some(since) = since else { return Ok(()) };
             let sql = "DELETE FROM pending WHERE route = ?1 AND NOT redriven
-                       AND (page < ?2 OR page = ?2 AND number <= ?3)";
-            let values = params![route, to.page as i64, to.number as i64];
+                       AND page = ?2 AND number BETWEEN ?3 AND ?4";
+            let values = params![route, to.page as i64, *since as i64, to.number as i64];
             let deleted = store.prepare_cached(sql)?.execute(values)?;
             sums.ceded(*route, deleted);
             Ok(())
@@ -263,21 +290,15 @@ fn insert(
     received: u64,
     token_id: &str,
     payload: &Payload,
-    now: u64,
 ) -> rusqlite::Result<()> {
-    let (page, number, received) = (place.page as i64, place.number as i64, received as i64);
-    match payload {
-        Payload::Text(text) => {
-            let sql = "INSERT INTO pending (route, page, number, received, token_id, text)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, text])?;
-        }
-        Payload::Binary(bytes) => {
-            let sql = "INSERT INTO dead (route, page, number, received, token_id, binary, attempts, died, reason)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, 'binary: a webhook carries text only')";
-            store.prepare_cached(sql)?.execute(params![route, page, number, received, token_id, bytes, now as i64])?;
-        }
-    }
+    let (text, binary) = match payload {
+        Payload::Text(text) => (text.as_str(), None),
+        Payload::Binary(bytes) => ("", Some(bytes)),
+    };
+    let sql = "INSERT INTO pending (route, page, number, received, token_id, text, binary)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let values = params![route, place.page as i64, place.number as i64, received as i64, token_id, text, binary];
+    store.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
 

@@ -84,9 +84,13 @@ impl InMomento<'_> {
     ) -> anyhow::Result<()> {
         let senders = self.config.routes.iter().map(|route| Sender::new(self.config, route, &self.aws, &self.manager));
         let senders = senders.collect::<Result<Vec<Sender>, _>>()?;
-        let (mut done, mut old, mut refused, mut fault) = (0, 0, 0, None);
+        let (mut done, mut old, mut refused, mut binary, mut fault) = (0, 0, 0, 0, None);
         for kept in letters {
             let letter = &kept.letter;
+            if letter.text.is_none() {
+                binary += 1;
+                continue;
+            }
             // What was attempted from here is not in the letter; it was after its death.
             let since = letter.uncertain.unwrap_or(letter.died);
             if !allow_repeat && is_forgotten(since, &letter.route, self.config) {
@@ -106,7 +110,7 @@ impl InMomento<'_> {
                 }
             }
         }
-        writeln!(out, "{}", json!({ "redriven": done, "tooOld": old, "refused": refused }))?;
+        writeln!(out, "{}", json!({ "redriven": done, "tooOld": old, "refused": refused, "binary": binary }))?;
         if let Some(reason) = fault {
             bail!("the destination does not take them: {reason}");
         }
@@ -120,7 +124,8 @@ fn pending(letter: &Letter) -> Pending {
         place: letter.place,
         received: letter.received,
         token_id: letter.token_id.clone(),
-        text: letter.text.clone().unwrap_or_default(), // a binary one never comes here
+        text: letter.text.clone().unwrap_or_default(), // a binary one does not come here
+        binary: None,
         attempts: letter.attempts,
         uncertain: letter.uncertain,
     }
