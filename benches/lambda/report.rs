@@ -153,14 +153,12 @@ impl Results {
             Goal::new("CPU of a warm event: JavaScript / handler", cpu, " ×", false, 8.0),
         ];
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        goals.push(Goal::new("resident", megabytes(handler.usage.resident_kib * 1024), " MB", true, 8.0));
         // Lambda gives each event a trace id; the runtime client sets a variable to it, and glibc keeps every value that a
         // variable ever had. What the bare function grows by is no doing of ours.
-        let growth =
-            |m: &Measured| megabytes(m.after_soak.resident_kib * 1024) - megabytes(m.usage.resident_kib * 1024);
-        let (events, resident) = (self.soak, megabytes(handler.usage.resident_kib * 1024));
-        let own = growth(handler) - growth(bare);
-        goals.push(Goal::new("resident", resident, " MB", true, 8.0));
-        goals.push(Goal::new(format!("growth in {events} events: handler − bare"), own, " MB", true, 0.1));
+        let growth = |m: &Measured| m.after_soak.resident_kib.saturating_sub(m.usage.resident_kib) as f64;
+        let what = format!("growth in {} events: handler / bare", self.soak);
+        goals.push(Goal::new(what, growth(handler) / growth(bare), " ×", true, 1.1));
         if let Sizes { binary: Some(binary), zip: Some(zip) } = handler.sizes {
             goals.push(Goal::new("binary", megabytes(binary), " MB", true, 4.0));
             goals.push(Goal::new("zip", megabytes(zip), " MB", true, 1.8));
