@@ -67,18 +67,19 @@ async fn secret(config: &Config, route: &Route, manager: &SecretsManager) -> any
     Ok(format!("{name} can be read"))
 }
 
-/// Posts an empty body without a signature, which a receiver must refuse: that it answers is what counts.
+/// Posts `{}` without a signature, which a receiver must refuse: that it answers is what counts. Not an empty body: it would go
+/// without a `content-length`, which some servers want.
 async fn destination(config: &Config, route: &Route) -> anyhow::Result<String> {
     let reach = config.network.reach();
     reach.check(&route.url).map_err(|what| anyhow::anyhow!("the URL cannot be used: {what}"))?;
-    let post = Post { url: route.url.clone(), headers: http::HeaderMap::new(), body: Vec::new() };
+    let post = Post { url: route.url.clone(), headers: http::HeaderMap::new(), body: b"{}".to_vec() };
     match delivery::send(&delivery::client(reach, 1)?, post, DEADLINE).await {
         Outcome::Refused { status: 401 | 403, .. } => Ok("answers, and refuses what is not signed".into()),
         Outcome::Delivered => anyhow::bail!("it accepts what is not signed: anyone could send to it"),
         Outcome::Refused { status: status @ (300..=399 | 404 | 405 | 410), .. } => {
             anyhow::bail!("it answers {status}: is the URL right?")
         }
-        Outcome::Refused { status, .. } => Ok(format!("answers, with {status} to an empty request")),
+        Outcome::Refused { status, .. } => Ok(format!("answers, with {status} to what is not signed")),
         Outcome::TimedOut => anyhow::bail!("it does not answer within {} s", DEADLINE.as_secs()),
         Outcome::Forbidden => anyhow::bail!("its name leads to no address that may be used"),
         Outcome::Broken(error) => anyhow::bail!("it cannot be reached: {error}"),
