@@ -87,28 +87,30 @@ pub struct MomentoConfig {
     pub endpoint: Option<String>,
     /// `MOMENTO_ENDPOINT_URL`: one URL to use for every Momento service instead of those that the key names.
     pub endpoint_url: Option<EndpointUrl>,
+    /// What the file holds that `SSL_CERT_FILE` names: PEM certificates to trust instead of those compiled in.
+    pub certificates: Option<String>,
 }
 
 impl MomentoConfig {
-    /// Reads `MOMENTO_ENDPOINT` and `MOMENTO_ENDPOINT_URL`; and looks at the file that `SSL_CERT_FILE` names, which every
-    /// TLS client reads for itself.
+    /// Reads `MOMENTO_ENDPOINT`, `MOMENTO_ENDPOINT_URL` and the file that `SSL_CERT_FILE` names.
     ///
     /// # Errors
     /// [`ConfigError`] for a URL that cannot be used, and for a file without certificates.
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         const URL: &str = "MOMENTO_ENDPOINT_URL";
-        const CERTIFICATES: &str = "SSL_CERT_FILE";
-        let has_certificates = |file| std::fs::read_to_string(file).is_ok_and(|pem| pem.contains("BEGIN CERTIFICATE"));
-        if !optional(lookup, CERTIFICATES).is_none_or(has_certificates) {
-            return Err(ConfigError::Invalid {
-                variable: CERTIFICATES,
-                expected: "a readable file of PEM certificates",
-            });
-        }
+        const FILE: &str = "SSL_CERT_FILE";
+        let read = |file| std::fs::read_to_string(file).ok().filter(|pem| pem.contains("BEGIN CERTIFICATE"));
+        let certificates = optional(lookup, FILE)
+            .map(|file| {
+                let expected = "a readable file of PEM certificates";
+                read(file).ok_or(ConfigError::Invalid { variable: FILE, expected })
+            })
+            .transpose()?;
         let endpoint_url = optional(lookup, URL).map(|url| EndpointUrl::parse(&url)).transpose();
         Ok(Self {
             endpoint: optional(lookup, "MOMENTO_ENDPOINT"),
             endpoint_url: endpoint_url.map_err(|expected| ConfigError::Invalid { variable: URL, expected })?,
+            certificates,
         })
     }
 }
@@ -172,7 +174,8 @@ impl UserConfig {
     /// Reads `USER_CACHE` and `USER_KEY_PREFIX`.
     ///
     /// # Errors
-    /// [`ConfigError`] for what cannot name a cache, or a prefix that does not set users apart from what applications name by letters and digits.
+    /// [`ConfigError`] for what cannot name a cache, or a prefix that does not set users apart from what applications name
+    /// by letters and digits.
     pub fn from_lookup(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let key_prefix = optional(lookup, "USER_KEY_PREFIX").unwrap_or_else(|| "user/".into());
         if key_prefix.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-') {

@@ -64,7 +64,6 @@ impl SecretsError {
 pub struct SecretsManager(Client);
 
 /// One version of a secret.
-#[derive(Clone)]
 struct Version {
     value: SecretString,
     /// When it was made, in epoch milliseconds.
@@ -109,14 +108,45 @@ pub struct SigningSecret {
     manager: SecretsManager,
     name: String,
     overlap_ms: u64,
-    kept: Kept<Versions>,
+    kept: Kept<Versions<Secret>>,
 }
 
-struct Versions {
-    current: Secret,
+/// What is known of a secret, each version as what is made of it.
+struct Versions<T> {
+    current: T,
     /// When the current version was made, in epoch milliseconds.
     rotated: u64,
-    previous: Option<Secret>,
+    previous: Option<T>,
+}
+
+impl<T: Clone> Versions<T> {
+    /// Both versions. While the previous one serves, which is for `serves_ms` after the current one was made, it must not be
+    /// mistaken for none, nor for the one before it: where it cannot be fetched, `held` may know it.
+    async fn fetch(
+        manager: &SecretsManager,
+        name: &str,
+        serves_ms: u64,
+        held: Option<Arc<Self>>,
+        make: impl Fn(SecretString) -> Result<T, SecretsError>,
+    ) -> Result<Self, SecretsError> {
+        let (current, previous) =
+            tokio::join!(manager.fetch(name, Stage::Current), manager.fetch(name, Stage::Previous));
+        let Version { value, created } = current?;
+        let previous = match previous {
+            Ok(version) => make(version.value).ok(),
+            Err(error) if error.is_not_found() => None, // before the first rotation
+            Err(error) => match held.and_then(|held| held.replaced_by(created)) {
+                None if clock::now() < created.saturating_add(serves_ms) => return Err(error),
+                known => known,
+            },
+        };
+        Ok(Self { current: make(value)?, rotated: created, previous })
+    }
+
+    /// The version before the one that was made then.
+    fn replaced_by(&self, created: u64) -> Option<T> {
+        if created == self.rotated { self.previous.clone() } else { Some(self.current.clone()) }
+    }
 }
 
 /// A body could not be verified.
@@ -163,38 +193,22 @@ impl SigningSecret {
         renewed.verify(signature, body, self.overlap_ms, now).ok_or(Unverified::WrongSignature)
     }
 
-    async fn versions(&self, now: u64) -> Result<Arc<Versions>, Arc<SecretsError>> {
+    async fn versions(&self, now: u64) -> Result<Arc<Versions<Secret>>, Arc<SecretsError>> {
         self.kept.get(now, |held| self.fetch(held)).await
     }
 
     /// The start fetches the current version alone; the previous one comes with the first refresh.
-    async fn fetch(&self, held: Option<Arc<Versions>>) -> Result<Versions, SecretsError> {
-        let current = self.manager.fetch(&self.name, Stage::Current);
-        let Some(held) = held else { return Versions::new(&current.await?, None) };
-        let (current, previous) = tokio::join!(current, self.manager.fetch(&self.name, Stage::Previous));
-        let current = current?;
-        let previous = match previous {
-            Ok(version) => Secret::new(version.value.expose_secret()).ok(),
-            Err(error) if error.is_not_found() => None, // before the first rotation
-            Err(error) => match held.replaced_by(&current) {
-                None if clock::now() < current.created.saturating_add(self.overlap_ms) => return Err(error), // it serves
-                known => known,
-            },
-        };
-        Versions::new(&current, previous)
+    async fn fetch(&self, held: Option<Arc<Versions<Secret>>>) -> Result<Versions<Secret>, SecretsError> {
+        let make = |value: SecretString| Ok(Secret::new(value.expose_secret())?);
+        if held.is_some() {
+            return Versions::fetch(&self.manager, &self.name, self.overlap_ms, held, make).await;
+        }
+        let Version { value, created } = self.manager.fetch(&self.name, Stage::Current).await?;
+        Ok(Versions { current: make(value)?, rotated: created, previous: None })
     }
 }
 
-impl Versions {
-    fn new(current: &Version, previous: Option<Secret>) -> Result<Self, SecretsError> {
-        Ok(Self { current: Secret::new(current.value.expose_secret())?, rotated: current.created, previous })
-    }
-
-    /// The version before `current`, as far as it is known from here.
-    fn replaced_by(&self, current: &Version) -> Option<Secret> {
-        if current.created == self.rotated { self.previous.clone() } else { Some(self.current.clone()) }
-    }
-
+impl Versions<Secret> {
     fn verify<'a>(&self, signature: &Signature, body: &'a [u8], overlap: u64, now: u64) -> Option<Verified<'a>> {
         let previous = self.previous.as_ref().filter(|_| now < self.rotated.saturating_add(overlap));
         verify(&self.current, signature, body).or_else(|| verify(previous?, signature, body))

@@ -72,7 +72,7 @@ impl Calls {
     /// Does not connect: the first call does.
     pub(super) fn new(credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
         let origin: Uri = credentials.cache_url().parse().map_err(|_| CredentialsError::Unreadable)?;
-        let channel = Channel::new(&origin).ok_or(CredentialsError::Unreadable)?;
+        let channel = Channel::new(&origin, credentials.certificates()).ok_or(CredentialsError::Unreadable)?;
         let mut authorization: MetadataValue<Ascii> =
             credentials.auth_token().parse().map_err(|_| CredentialsError::Unreadable)?;
         authorization.set_sensitive(true);

@@ -74,12 +74,13 @@ impl Kept {
 }
 
 impl Channel {
-    /// Does not connect: the first call does. `None` where the URL names no server.
-    pub(super) fn new(url: &Uri) -> Option<Self> {
+    /// Does not connect: the first call does. `None` where the URL names no server. `certificates`, as PEM, are trusted instead
+    /// of those compiled in.
+    pub(super) fn new(url: &Uri, certificates: Option<&str>) -> Option<Self> {
         let host = url.host()?.trim_matches(['[', ']']).to_owned();
         let is_https = url.scheme_str() == Some("https");
         let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let tls = if is_https { Some((tls()?, ServerName::try_from(host.clone()).ok()?)) } else { None };
+        let tls = if is_https { Some((tls(certificates)?, ServerName::try_from(host.clone()).ok()?)) } else { None };
         Some(Self(Arc::new(Shared { host, port, tls, connection: Mutex::default() })))
     }
 
@@ -136,23 +137,22 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-fn tls() -> Option<TlsConnector> {
+fn tls(certificates: Option<&str>) -> Option<TlsConnector> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().ok()?;
-    let mut config = config.with_root_certificates(roots()).with_no_client_auth();
+    let mut config = config.with_root_certificates(roots(certificates)).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Some(Arc::new(config).into())
 }
 
-/// Those that are compiled in, or those in the file that `SSL_CERT_FILE` names.
-fn roots() -> RootCertStore {
-    let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()) else {
+fn roots(certificates: Option<&str>) -> RootCertStore {
+    let Some(pem) = certificates else {
         return RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     };
     let mut roots = RootCertStore::empty();
-    match CertificateDer::pem_file_iter(file) {
-        Ok(certificates) => _ = roots.add_parsable_certificates(certificates.flatten()),
-        Err(error) => tracing::error!(%error, "SSL_CERT_FILE names no file of PEM certificates: no server is trusted"),
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
+    if roots.is_empty() {
+        tracing::error!("SSL_CERT_FILE holds no certificate that can be read: no server is trusted");
     }
     roots
 }
@@ -200,7 +200,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_has_been_idle_for_long_is_not_used_again() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let channel = Channel::new(&format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()).unwrap();
+        let channel =
+            Channel::new(&format!("http://{}", listener.local_addr().unwrap()).parse().unwrap(), None).unwrap();
         let mut opened = Vec::new();
         for (idle, connections) in [(Duration::ZERO, 1), (IDLE - Duration::from_secs(5), 1), (IDLE, 2)] {
             if let Some(kept) = channel.0.connection.lock().await.as_mut() {
@@ -211,6 +212,35 @@ mod tests {
                 opened.push(stream); // or it would be closed
             }
             assert_eq!(opened.len(), connections, "{idle:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
+        use tokio_rustls::rustls::{ServerConfig, pki_types::PrivateKeyDer};
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        tokio::spawn(async move {
+            let mut opened = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                opened.extend(acceptor.accept(stream).await.ok());
+            }
+        });
+        let (ours, other) =
+            (made.cert.pem(), rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap());
+        for (certificates, trusted) in [(Some(ours), true), (Some(other.cert.pem()), false), (None, false)] {
+            let connected = Channel::new(&url, certificates.as_deref()).unwrap().connect().await;
+            assert_eq!(connected.is_ok(), trusted);
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Credentials {
     provider: CredentialProvider,
     /// Where caches and topics are.
     cache_url: String,
+    /// PEM certificates to trust there instead of those compiled in.
+    certificates: Option<String>,
 }
 
 /// A key cannot be used. Never quotes the key.
@@ -69,7 +71,7 @@ impl Credentials {
                 (provider, url)
             }
         };
-        Ok(Self { provider, cache_url })
+        Ok(Self { provider, cache_url, certificates: config.certificates.clone() })
     }
 
     /// For the SDK's own builders.
@@ -80,6 +82,10 @@ impl Credentials {
     /// Where caches and topics are.
     pub(crate) fn cache_url(&self) -> &str {
         &self.cache_url
+    }
+
+    pub(crate) fn certificates(&self) -> Option<&str> {
+        self.certificates.as_deref()
     }
 
     /// What goes into the `authorization` header.

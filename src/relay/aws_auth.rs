@@ -150,6 +150,7 @@ mod tests {
         assert_ne!(signed, signature(&url, b"other").await);
         assert_ne!(signed, signature(&url.join("/other").unwrap(), b"body").await);
     }
+
     #[derive(Debug, Clone, Default)]
     struct Counting(Arc<AtomicU32>);
 

@@ -126,8 +126,8 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens or makes the journal in this folder, and starts the task that writes. It ends when every [`Journal`] is gone
-    /// and all that they wrote is on disk. `max_bytes` bounds what is
-    /// accepted; to settle it may take more, for that is what makes room.
+    /// and all that they wrote is on disk. `max_bytes` bounds what is accepted; to settle it may take more, for that is what
+    /// makes room.
     pub(crate) fn open(
         folder: Option<&Path>,
         max_bytes: u64,

@@ -6,8 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::kept::Kept;
-use super::{SecretsError, SecretsManager, Stage, Version};
-use crate::clock;
+use super::{SecretsError, SecretsManager, Versions};
 use crate::config::SecretsConfig;
 use crate::signature::Secret;
 
@@ -22,12 +21,7 @@ pub(crate) struct SigningKey {
     name: String,
     /// How long a receiver keeps what it has fetched, in milliseconds.
     receivers_ttl_ms: u64,
-    kept: Kept<Pair>,
-}
-
-struct Pair {
-    current: Version,
-    previous: Option<Version>,
+    kept: Kept<Versions<SecretString>>,
 }
 
 impl SigningKey {
@@ -43,36 +37,18 @@ impl SigningKey {
     /// [`SecretsError`] where there is none that could serve.
     pub(crate) async fn get(&self, now: u64) -> Result<(Secret, SecretString), Arc<SecretsError>> {
         // Boxed, since it is large and rarely run: each attempt would carry the room for it.
-        let pair = self.kept.get(now, |held| Box::pin(self.fetch(held))).await?;
-        let text = pair.serving(self.receivers_ttl_ms, now).value.clone();
+        let fetch = |held| {
+            Box::pin(Versions::fetch(&self.manager, &self.name, self.receivers_ttl_ms, held, Ok::<_, SecretsError>))
+        };
+        let text = self.kept.get(now, fetch).await?.serving(self.receivers_ttl_ms, now).clone();
         let secret = Secret::new(text.expose_secret()).map_err(|error| Arc::new(error.into()))?;
         Ok((secret, text))
     }
-
-    async fn fetch(&self, held: Option<Arc<Pair>>) -> Result<Pair, SecretsError> {
-        let current = self.manager.fetch(&self.name, Stage::Current);
-        let (current, previous) = tokio::join!(current, self.manager.fetch(&self.name, Stage::Previous));
-        let current = current?;
-        let previous = match previous {
-            Ok(version) => Some(version),
-            Err(error) if error.is_not_found() => None, // before the first rotation
-            Err(error) => match held.and_then(|held| held.replaced_by(&current)) {
-                None if clock::now() < current.created.saturating_add(self.receivers_ttl_ms) => return Err(error), // it serves
-                known => known,
-            },
-        };
-        Ok(Pair { current, previous })
-    }
 }
 
-impl Pair {
-    /// The version before `current`, as far as it is known from here.
-    fn replaced_by(&self, current: &Version) -> Option<Version> {
-        if current.created == self.current.created { self.previous.clone() } else { Some(self.current.clone()) }
-    }
-
-    fn serving(&self, receivers_ttl_ms: u64, now: u64) -> &Version {
-        let known_everywhere = self.current.created.saturating_add(receivers_ttl_ms) <= now;
+impl Versions<SecretString> {
+    fn serving(&self, receivers_ttl_ms: u64, now: u64) -> &SecretString {
+        let known_everywhere = self.rotated.saturating_add(receivers_ttl_ms) <= now;
         self.previous.as_ref().filter(|_| !known_everywhere).unwrap_or(&self.current)
     }
 }
@@ -83,9 +59,8 @@ mod tests {
 
     #[test]
     fn the_previous_version_signs_until_receivers_know_the_current_one() {
-        let version = |value: &str, created| Version { value: value.into(), created };
-        let mut pair = Pair { current: version("new", 10_000), previous: Some(version("old", 0)) };
-        let serving = |pair: &Pair, now| pair.serving(3_000, now).value.expose_secret().to_owned();
+        let mut pair = Versions { current: "new".into(), rotated: 10_000, previous: Some("old".into()) };
+        let serving = |pair: &Versions<SecretString>, now| pair.serving(3_000, now).expose_secret().to_owned();
         assert_eq!(serving(&pair, 10_001), "old");
         assert_eq!(serving(&pair, 12_999), "old");
         assert_eq!(serving(&pair, 13_000), "new");

@@ -249,7 +249,7 @@ async fn an_order_that_was_asked_for_is_kept_through_failures() {
 async fn a_high_rate_is_reached_where_answers_take_their_time() {
     let ((local, client), folder) = (topics().await, tempfile::tempdir().unwrap());
     let app = axum::Router::new().fallback(async || {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await; // what an answer takes
         ""
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
