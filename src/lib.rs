@@ -20,6 +20,8 @@ pub mod aws;
 #[cfg(feature = "clients")]
 mod clock;
 pub mod config;
+#[cfg(feature = "clients")]
+mod connection;
 #[cfg(any(feature = "relay", feature = "local"))]
 mod delivery;
 pub mod event;

@@ -8,6 +8,7 @@ mod call;
 mod channel;
 mod credentials;
 mod token;
+mod unary;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -19,15 +20,25 @@ use momento::topics::Subscription;
 use momento::{MomentoError, TopicClient};
 use momento_protos::cache_client::pubsub::{PublishRequest, TopicValue, topic_value};
 use momento_protos::cache_client::{
-    ECacheResult, GetRequest, ListFetchRequest, ListPushFrontRequest, SetIfRequest, list_fetch_request,
-    list_fetch_response, set_if_request, set_if_response,
+    ECacheResult, GetRequest, GetResponse, ListFetchRequest, ListFetchResponse, ListPushFrontRequest,
+    ListPushFrontResponse, SetIfRequest, SetIfResponse, list_fetch_request, list_fetch_response, set_if_request,
+    set_if_response,
 };
-use momento_protos::common::{Absent, Equal};
+use momento_protos::common::{Absent, Empty, Equal};
 
 pub use call::Error;
 use call::{Calls, sdk};
 pub use credentials::{Credentials, CredentialsError};
 pub use token::{MAX_TTL, Role, Token, TokenScope};
+use unary::Method;
+
+const GET: Method<GetRequest, GetResponse> = Method::new("get", "/cache_client.Scs/Get");
+const SET_IF: Method<SetIfRequest, SetIfResponse> = Method::new("set_if", "/cache_client.Scs/SetIf");
+const LIST_FETCH: Method<ListFetchRequest, ListFetchResponse> =
+    Method::new("list_fetch", "/cache_client.Scs/ListFetch");
+const LIST_PUSH_FRONT: Method<ListPushFrontRequest, ListPushFrontResponse> =
+    Method::new("list_push_front", "/cache_client.Scs/ListPushFront");
+const PUBLISH: Method<PublishRequest, Empty> = Method::new("publish", "/cache_client.pubsub.Pubsub/Publish");
 
 /// How long a list lives and how long it may grow.
 #[derive(Clone, Copy, Debug)]
@@ -73,15 +84,11 @@ impl Momento {
     /// # Errors
     /// [`Error`].
     pub async fn get(&self, cache: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let request = GetRequest { cache_key: key.into() };
-        let calls = &self.0.calls;
-        let answer =
-            calls.repeatable("get", || async { calls.cache().get(calls.request(cache, request.clone())?).await });
-        let answer = answer.await?;
+        let answer = self.0.calls.repeatable(&GET, cache, &GetRequest { cache_key: key.into() }).await?;
         match answer.result() {
             ECacheResult::Hit => Ok(Some(answer.cache_body)),
             ECacheResult::Miss => Ok(None),
-            _ => Err(Error::unexpected("get")),
+            _ => Err(Error::unexpected(GET.name)),
         }
     }
 
@@ -92,9 +99,7 @@ impl Momento {
     /// [`Error`].
     pub async fn set_if_absent(&self, cache: &str, key: &str, value: &str, ttl: Duration) -> Result<bool, Error> {
         let condition = set_if_request::Condition::Absent(Absent {});
-        let (request, calls) = (set_if(key, value, ttl, condition), &self.0.calls);
-        let send = || async { calls.cache().set_if(calls.request(cache, request.clone())?).await };
-        stored("set_if_absent", calls.repeatable("set_if_absent", send).await?.result)
+        stored(self.0.calls.repeatable(&SET_IF, cache, &set_if(key, value, ttl, condition)).await?)
     }
 
     /// Stores an item in place of one that equals `equal`, to the byte; `false` where there is none or another.
@@ -110,9 +115,7 @@ impl Momento {
         ttl: Duration,
     ) -> Result<bool, Error> {
         let condition = set_if_request::Condition::Equal(Equal { value_to_check: equal.into() });
-        let (request, calls) = (set_if(key, value, ttl, condition), &self.0.calls);
-        let send = async { calls.cache().set_if(calls.request(cache, request)?).await };
-        stored("set_if_equal", calls.once("set_if_equal", send).await?.result)
+        stored(self.0.calls.once(&SET_IF, cache, &set_if(key, value, ttl, condition)).await?)
     }
 
     /// At most `count` entries of a list, from the one at `start` on; none where there are no such.
@@ -126,9 +129,7 @@ impl Momento {
             start_index: Some(list_fetch_request::StartIndex::InclusiveStart(index(start))),
             end_index: Some(list_fetch_request::EndIndex::ExclusiveEnd(index(start.saturating_add(count)))),
         };
-        let calls = &self.0.calls;
-        let send = || async { calls.cache().list_fetch(calls.request(cache, request.clone())?).await };
-        match calls.repeatable("list_fetch", send).await?.list {
+        match self.0.calls.repeatable(&LIST_FETCH, cache, &request).await?.list {
             Some(list_fetch_response::List::Found(found)) => Ok(found.values),
             _ => Ok(Vec::new()),
         }
@@ -152,9 +153,7 @@ impl Momento {
             refresh_ttl: true,
             truncate_back_to_size: bounds.newest,
         };
-        let calls = &self.0.calls;
-        let send = async { calls.cache().list_push_front(calls.request(cache, request)?).await };
-        calls.once("list_push_front", send).await.map(drop)
+        self.0.calls.once(&LIST_PUSH_FRONT, cache, &request).await.map(drop)
     }
 
     /// Publishes a message on a topic.
@@ -164,8 +163,7 @@ impl Momento {
     pub async fn publish(&self, cache: &str, topic: &str, text: String) -> Result<(), Error> {
         let value = Some(TopicValue { kind: Some(topic_value::Kind::Text(text)) });
         let request = PublishRequest { cache_name: cache.into(), topic: topic.into(), value };
-        let calls = &self.0.calls;
-        calls.once("publish", async { calls.topics().publish(calls.request(cache, request)?).await }).await.map(drop)
+        self.0.calls.once(&PUBLISH, cache, &request).await.map(drop)
     }
 
     /// Subscribes to a topic, from its latest message on. The SDK's subscription reconnects by itself, without a pause and
@@ -206,11 +204,11 @@ fn set_if(key: &str, value: &str, ttl: Duration, condition: set_if_request::Cond
     }
 }
 
-fn stored(call: &'static str, result: Option<set_if_response::Result>) -> Result<bool, Error> {
-    match result {
+fn stored(answer: SetIfResponse) -> Result<bool, Error> {
+    match answer.result {
         Some(set_if_response::Result::Stored(_)) => Ok(true),
         Some(set_if_response::Result::NotStored(_)) => Ok(false),
-        None => Err(Error::unexpected(call)),
+        None => Err(Error::unexpected(SET_IF.name)),
     }
 }
 

@@ -1,16 +1,16 @@
 //! Calls over one channel: bounded, authorised, and sent again only where that is safe.
 
-use std::error::Error as _;
 use std::time::Duration;
 
-use http::Uri;
+use bytes::Bytes;
+use http::uri::{InvalidUriParts, PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use momento::{MomentoError, MomentoErrorCode};
-use momento_protos::cache_client::pubsub::pubsub_client::PubsubClient;
-use momento_protos::cache_client::scs_client::ScsClient;
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::{Code, Request, Response, Status};
+use prost::Message;
+use tonic::Code;
 
 use super::channel::Channel;
+use super::unary::{self, Failure, Method};
 use super::{Credentials, CredentialsError};
 
 /// A call to Momento did not succeed.
@@ -56,15 +56,12 @@ impl Error {
     }
 }
 
-/// The largest answer, in bytes: sixteen entries of a list at 512 KiB each, and as much again.
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
-
 /// The way to Momento: one HTTP/2 connection, opened with the first call, and again when it has broken.
 pub(super) struct Calls {
     channel: Channel,
     origin: Uri,
     /// What every call carries.
-    metadata: MetadataMap,
+    headers: HeaderMap,
     deadline: Duration,
 }
 
@@ -73,17 +70,21 @@ impl Calls {
     pub(super) fn new(credentials: &Credentials, deadline: Duration) -> Result<Self, CredentialsError> {
         let origin: Uri = credentials.cache_url().parse().map_err(|_| CredentialsError::Unreadable)?;
         let channel = Channel::new(&origin, credentials.certificates()).ok_or(CredentialsError::Unreadable)?;
-        let mut authorization: MetadataValue<Ascii> =
+        let mut authorization: HeaderValue =
             credentials.auth_token().parse().map_err(|_| CredentialsError::Unreadable)?;
-        authorization.set_sensitive(true);
-        let mut request = Request::new(());
-        request.set_timeout(deadline); // the service gives up when we do
-        let metadata = request.metadata_mut();
-        metadata.insert("authorization", authorization);
-        metadata
-            .insert("agent", MetadataValue::from_static(concat!("rust:momento-webhook:", env!("CARGO_PKG_VERSION"))));
-        metadata.insert("runtime-version", MetadataValue::from_static("rust"));
-        Ok(Self { channel, origin, metadata: std::mem::take(metadata), deadline })
+        authorization.set_sensitive(true); // HTTP/2 would keep it in a table that is shared with what others write
+        let timeout = format!("{}m", deadline.as_millis().min(99_999_999)); // eight digits are allowed
+        let timeout = timeout.parse().map_err(|_| CredentialsError::Unreadable)?;
+        let agent = HeaderValue::from_static(concat!("rust:momento-webhook:", env!("CARGO_PKG_VERSION")));
+        let headers = HeaderMap::from_iter([
+            (header::TE, HeaderValue::from_static("trailers")),
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
+            (header::AUTHORIZATION, authorization),
+            (HeaderName::from_static("grpc-timeout"), timeout), // the service gives up when we do
+            (HeaderName::from_static("agent"), agent),
+            (HeaderName::from_static("runtime-version"), HeaderValue::from_static("rust")),
+        ]);
+        Ok(Self { channel, origin, headers, deadline })
     }
 
     /// Connects where that succeeds in time, so that the first call need not.
@@ -93,43 +94,73 @@ impl Calls {
         Ok(calls)
     }
 
-    pub(super) fn cache(&self) -> ScsClient<Channel> {
-        ScsClient::with_origin(self.channel.clone(), self.origin.clone()).max_decoding_message_size(MAX_ANSWER)
-    }
-
-    pub(super) fn topics(&self) -> PubsubClient<Channel> {
-        PubsubClient::with_origin(self.channel.clone(), self.origin.clone())
-    }
-
-    /// A request as Momento wants it.
-    pub(super) fn request<T>(&self, cache: &str, message: T) -> Result<Request<T>, Status> {
-        let mut request = Request::new(message);
-        *request.metadata_mut() = self.metadata.clone();
-        let cache = cache.parse().map_err(|_| Status::invalid_argument("a cache name is ASCII"))?;
-        request.metadata_mut().insert("cache", cache);
-        Ok(request)
-    }
-
     /// Sends a call once.
-    pub(super) async fn once<T>(
+    pub(super) async fn once<Request: Message, Answer: Message + Default>(
         &self,
-        call: &'static str,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, Error> {
-        self.outcome(call, self.bounded(answer).await)
+        method: &Method<Request, Answer>,
+        cache: &str,
+        request: &Request,
+    ) -> Result<Answer, Error> {
+        self.call(method, cache, request, 1).await
     }
 
     /// Sends a call that does no harm twice, and sends it again where the connection broke: a function that was frozen finds
     /// its connection dead only when it uses it.
-    pub(super) async fn repeatable<T, F>(&self, call: &'static str, send: impl Fn() -> F) -> Result<T, Error>
-    where
-        F: Future<Output = Result<Response<T>, Status>>,
-    {
-        let answer = match self.bounded(send()).await {
-            Some(Err(status)) if is_broken(&status) => self.bounded(send()).await,
-            answer => answer,
-        };
-        self.outcome(call, answer)
+    pub(super) async fn repeatable<Request: Message, Answer: Message + Default>(
+        &self,
+        method: &Method<Request, Answer>,
+        cache: &str,
+        request: &Request,
+    ) -> Result<Answer, Error> {
+        self.call(method, cache, request, 2).await
+    }
+
+    async fn call<Request: Message, Answer: Message + Default>(
+        &self,
+        method: &Method<Request, Answer>,
+        cache: &str,
+        request: &Request,
+        attempts: u32,
+    ) -> Result<Answer, Error> {
+        let failed = |code| Error::Failed { call: method.name, code };
+        let mut head = http::Request::new(());
+        *head.method_mut() = http::Method::POST;
+        *head.uri_mut() = self.uri(method.path).map_err(|_| failed(Code::Internal))?;
+        *head.headers_mut() = self.headers.clone();
+        let cache = cache.parse().map_err(|_| failed(Code::InvalidArgument))?; // a cache name is ASCII
+        head.headers_mut().insert(HeaderName::from_static("cache"), cache);
+        let message = method.encode(request).map_err(failed)?;
+        let answer = self.attempt(method.name, head, message, attempts).await?;
+        method.decode(&answer).map_err(failed)
+    }
+
+    /// Of no method in particular, so that it is compiled once.
+    async fn attempt(
+        &self,
+        call: &'static str,
+        head: http::Request<()>,
+        message: Bytes,
+        mut attempts: u32,
+    ) -> Result<Vec<u8>, Error> {
+        loop {
+            attempts -= 1;
+            return match self.bounded(self.exchange(head.clone(), message.clone())).await {
+                Some(Ok(answer)) => Ok(answer),
+                Some(Err(Failure::Broken(_))) if attempts > 0 => continue,
+                Some(Err(Failure::Broken(_))) => Err(Error::Failed { call, code: Code::Unavailable }),
+                // The service keeps the same deadline as we do, and may be the first to notice.
+                None | Some(Err(Failure::Status(Code::DeadlineExceeded))) => {
+                    Err(Error::TimedOut { call, deadline: self.deadline })
+                }
+                Some(Err(Failure::Status(code))) => Err(Error::Failed { call, code }),
+            };
+        }
+    }
+
+    async fn exchange(&self, head: http::Request<()>, message: Bytes) -> Result<Vec<u8>, Failure> {
+        let (answer, mut body) = self.channel.connect().await?.send_request(head, false)?;
+        body.send_data(message, true)?;
+        unary::read(answer.await?).await
     }
 
     async fn bounded<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
@@ -140,24 +171,11 @@ impl Calls {
         answer
     }
 
-    fn outcome<T>(&self, call: &'static str, answer: Option<Result<Response<T>, Status>>) -> Result<T, Error> {
-        match answer {
-            Some(Ok(answer)) => Ok(answer.into_inner()),
-            Some(Err(status)) if is_broken(&status) => Err(Error::Failed { call, code: Code::Unavailable }),
-            Some(Err(status)) if !is_late(&status) => Err(Error::Failed { call, code: status.code() }),
-            _ => Err(Error::TimedOut { call, deadline: self.deadline }),
-        }
+    fn uri(&self, path: &'static str) -> Result<Uri, InvalidUriParts> {
+        let mut parts = self.origin.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static(path));
+        Uri::from_parts(parts)
     }
-}
-
-/// Did the connection break, rather than the service answer? Only what happens on this side has a source.
-fn is_broken(status: &Status) -> bool {
-    status.source().is_some() && !is_late(status)
-}
-
-/// Has the service given up? It keeps the same deadline as we do, and may be the first to notice.
-fn is_late(status: &Status) -> bool {
-    status.code() == Code::DeadlineExceeded
 }
 
 fn causes<'a>(
