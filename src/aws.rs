@@ -1,5 +1,7 @@
-//! What the AWS clients share: region, credentials and endpoints from the environment; one crypto provider; and bounds that
+//! What the AWS clients share: region, credentials and endpoints from the environment; one HTTP client; and bounds that
 //! fit a sender who waits 5 s.
+
+mod client;
 
 use std::time::Duration;
 
@@ -7,13 +9,13 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_secretsmanager::config::{SharedCredentialsProvider, SharedHttpClient};
+use aws_sdk_secretsmanager::config::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+use tokio_rustls::rustls::RootCertStore;
 
 use crate::config::{Lookup, optional};
+use crate::connection;
 
 /// The roots that AWS's endpoints chain to: Amazon Trust Services, see <https://www.amazontrust.com/repository/>.
 const ROOTS: &[u8] = include_bytes!("aws/roots.pem");
@@ -25,7 +27,7 @@ pub fn lambda(lookup: Lookup<'_>) -> SdkConfig {
     let region = optional(lookup, "AWS_REGION").or_else(|| optional(lookup, "AWS_DEFAULT_REGION"));
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http_client(trust_store(lookup, region.as_deref())))
+        .http_client(client::client(roots(lookup, region.as_deref())))
         .region(region.map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .service_config(Endpoints::from_lookup(lookup))
@@ -38,7 +40,7 @@ pub fn lambda(lookup: Lookup<'_>) -> SdkConfig {
 #[cfg(any(feature = "publisher", feature = "relay"))]
 pub async fn anywhere() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http_client(TrustStore::default()))
+        .http_client(client::client(system_roots()))
         .timeout_config(timeouts())
         .retry_config(retries())
         .load()
@@ -57,22 +59,22 @@ fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(2)
 }
 
-#[allow(clippy::expect_used, reason = "the builder has nothing that could fail")]
-fn http_client(trust: TrustStore) -> SharedHttpClient {
-    let tls = TlsContext::builder().with_trust_store(trust).build().expect("a trust store is all it needs");
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring)) // the provider that Momento's channel uses: one is enough
-        .tls_context(tls)
-        .build_https()
-}
-
 /// Compiled in, since reading the system's bundle costs a third of a start; but in China AWS chains to other roots, and
 /// `SSL_CERT_FILE` names a bundle to trust instead, as everywhere.
-fn trust_store(lookup: Lookup<'_>, region: Option<&str>) -> TrustStore {
+fn roots(lookup: Lookup<'_>, region: Option<&str>) -> RootCertStore {
     if optional(lookup, "SSL_CERT_FILE").is_some() || region.is_some_and(|region| region.starts_with("cn-")) {
-        return TrustStore::default(); // it looks at the variable itself
+        return system_roots(); // which looks at the variable itself
     }
-    TrustStore::empty().with_pem_certificate(ROOTS)
+    connection::roots(ROOTS)
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        tracing::error!("the system has no certificates: AWS is not trusted");
+    }
+    roots
 }
 
 /// `AWS_ENDPOINT_URL` and its forms for one service.

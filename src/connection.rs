@@ -26,11 +26,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// The server that a URL names, if it names one; `tls` is asked only where it is `https`.
-    pub(crate) fn of(url: &Uri, tls: impl FnOnce() -> Option<Arc<ClientConfig>>) -> Option<Self> {
+    pub(crate) fn of(url: &Uri, tls: impl FnOnce() -> Arc<ClientConfig>) -> Option<Self> {
         let host = url.host()?.trim_matches(['[', ']']).to_owned();
         let is_https = url.scheme_str() == Some("https");
         let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let tls = if is_https { Some((tls()?.into(), ServerName::try_from(host.clone()).ok()?)) } else { None };
+        let tls = if is_https { Some((tls().into(), ServerName::try_from(host.clone()).ok()?)) } else { None };
         Some(Self { host, port, tls })
     }
 
@@ -45,12 +45,13 @@ impl Server {
 }
 
 /// What a client trusts, and the one protocol it speaks, as TLS names it (ALPN).
-pub(crate) fn tls(roots: RootCertStore, protocol: &[u8]) -> Option<Arc<ClientConfig>> {
+pub(crate) fn tls(roots: RootCertStore, protocol: &[u8]) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().ok()?;
+    #[allow(clippy::expect_used, reason = "both are compiled in")]
+    let config = config.with_safe_default_protocol_versions().expect("ring does what TLS 1.2 and 1.3 need");
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    Some(Arc::new(config))
+    Arc::new(config)
 }
 
 /// The certificates in PEM text; those that cannot be read are left out.
