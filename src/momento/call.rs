@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{InvalidUriParts, PathAndQuery};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use momento::{MomentoError, MomentoErrorCode};
 use prost::Message;
@@ -123,42 +123,34 @@ impl Calls {
         attempts: u32,
     ) -> Result<Answer, Error> {
         let failed = |code| Error::Failed { call: method.name, code };
-        let mut head = http::Request::new(());
-        *head.method_mut() = http::Method::POST;
-        *head.uri_mut() = self.uri(method.path).map_err(|_| failed(Code::Internal))?;
-        *head.headers_mut() = self.headers.clone();
         let cache = cache.parse().map_err(|_| failed(Code::InvalidArgument))?; // a cache name is ASCII
-        head.headers_mut().insert(HeaderName::from_static("cache"), cache);
         let message = method.encode(request).map_err(failed)?;
-        let answer = self.attempt(method.name, head, message, attempts).await?;
-        method.decode(&answer).map_err(failed)
-    }
-
-    /// Of no method in particular, so that it is compiled once.
-    async fn attempt(
-        &self,
-        call: &'static str,
-        head: http::Request<()>,
-        message: Bytes,
-        mut attempts: u32,
-    ) -> Result<Vec<u8>, Error> {
-        loop {
-            attempts -= 1;
-            return match self.bounded(self.exchange(head.clone(), message.clone())).await {
-                Some(Ok(answer)) => Ok(answer),
-                Some(Err(Failure::Broken(_))) if attempts > 0 => continue,
-                Some(Err(Failure::Broken(_))) => Err(Error::Failed { call, code: Code::Unavailable }),
-                // The service keeps the same deadline as we do, and may be the first to notice.
-                None | Some(Err(Failure::Status(Code::DeadlineExceeded))) => {
-                    Err(Error::TimedOut { call, deadline: self.deadline })
-                }
-                Some(Err(Failure::Status(code))) => Err(Error::Failed { call, code }),
-            };
+        let mut again = 1..attempts;
+        let answer = loop {
+            match self.bounded(self.exchange(method.path, &cache, message.clone())).await {
+                Some(Err(Failure::Broken(_))) if again.next().is_some() => {}
+                answer => break answer,
+            }
+        };
+        match answer {
+            Some(Ok(answer)) => method.decode(&answer).map_err(failed),
+            Some(Err(Failure::Broken(_))) => Err(failed(Code::Unavailable)),
+            // The service keeps the same deadline as we do, and may be the first to notice.
+            None | Some(Err(Failure::Status(Code::DeadlineExceeded))) => {
+                Err(Error::TimedOut { call: method.name, deadline: self.deadline })
+            }
+            Some(Err(Failure::Status(code))) => Err(failed(code)),
         }
     }
 
-    async fn exchange(&self, head: http::Request<()>, message: Bytes) -> Result<Vec<u8>, Failure> {
-        let (answer, mut body) = self.channel.connect().await?.send_request(head, false)?;
+    /// Sends a message, and waits for the one that comes back.
+    async fn exchange(&self, path: &'static str, cache: &HeaderValue, message: Bytes) -> Result<Vec<u8>, Failure> {
+        let mut request = http::Request::new(());
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = self.uri(path)?;
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(HeaderName::from_static("cache"), cache.clone());
+        let (answer, mut body) = self.channel.connect().await?.send_request(request, false)?;
         body.send_data(message, true)?;
         unary::read(answer.await?).await
     }
@@ -171,10 +163,10 @@ impl Calls {
         answer
     }
 
-    fn uri(&self, path: &'static str) -> Result<Uri, InvalidUriParts> {
+    fn uri(&self, path: &'static str) -> Result<Uri, Failure> {
         let mut parts = self.origin.clone().into_parts();
         parts.path_and_query = Some(PathAndQuery::from_static(path));
-        Uri::from_parts(parts)
+        Uri::from_parts(parts).map_err(|_| Failure::Status(Code::Internal))
     }
 }
 
