@@ -187,6 +187,15 @@ impl Function {
         self.exchange().await
     }
 
+    /// Many events of which nothing but the answer is of interest, each with a trace id of its own, or all with one.
+    pub(crate) async fn soak(&mut self, events: &mut Events, count: usize, traced: bool) -> Result<Usage> {
+        self.api.trace(traced);
+        for _ in 0..count {
+            self.invoke(events.delivery()).await?;
+        }
+        self.usage()
+    }
+
     async fn exchange(&mut self) -> Result<Timed> {
         let exchange = self.api.exchange().await?;
         ensure!(is_ok(&exchange.answer), "the function answered {}", String::from_utf8_lossy(&exchange.answer));

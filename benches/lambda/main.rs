@@ -60,8 +60,11 @@ struct Plan {
     /// Blocks of warm events for each subject, and events in a block. The first block warms up and is not counted.
     blocks: usize,
     block: usize,
-    /// Events that the handler must survive without growing more than the bare function does.
+    /// Events that the handler must survive without growing ...
     soak: usize,
+    /// ... and more, with a trace id each: the runtime client sets a variable to it, and glibc keeps every value that a
+    /// variable ever had. What the bare function grows by is no doing of ours.
+    traced: usize,
     throughput: Duration,
     signature_rounds: usize,
 }
@@ -72,6 +75,7 @@ impl Plan {
         blocks: 10,
         block: 500,
         soak: 100_000,
+        traced: 20_000,
         throughput: Duration::from_secs(3),
         signature_rounds: 3,
     };
@@ -80,6 +84,7 @@ impl Plan {
         blocks: 4,
         block: 250,
         soak: 10_000,
+        traced: 5_000,
         throughput: Duration::from_secs(1),
         signature_rounds: 1,
     };
@@ -103,7 +108,7 @@ async fn main() -> ExitCode {
 }
 
 async fn bench(plan: Plan) -> Result<()> {
-    let local = Local::start().await?;
+    let mut local = Local::start().await?;
     let subjects = Subject::all(Tls::before(local.url())?)?;
     let mut results = Results::default();
     let mut events = Events::new()?;
@@ -111,7 +116,7 @@ async fn bench(plan: Plan) -> Result<()> {
     eprintln!("{} cold starts of each ...", plan.cold_starts);
     cold(&plan, &subjects, &local, &mut events, &mut results).await?;
     eprintln!("{} warm events for each ...", (plan.blocks - 1) * plan.block);
-    warm(&plan, &subjects, &local, &mut events, &mut results).await?;
+    warm(&plan, &subjects, &mut local, &mut events, &mut results).await?;
     eprintln!("signatures ...");
     results.signature = signature::compare(plan.signature_rounds)?;
     eprintln!("the throughput of `local` ...");
@@ -154,7 +159,7 @@ async fn cold(
 async fn warm(
     plan: &Plan,
     subjects: &[Subject],
-    local: &Local,
+    local: &mut Local,
     events: &mut Events,
     results: &mut Results,
 ) -> Result<()> {
@@ -166,9 +171,10 @@ async fn warm(
     }
     for block in 0..plan.blocks {
         let counts = block > 0;
-        let trips = local.round_trips(plan.block).await?;
+        let (reads, exchanges) = (local.reads(plan.block).await?, local.exchanges(plan.block).await?);
         if counts {
-            results.round_trip.extend(trips);
+            results.read.extend(reads);
+            results.exchange.extend(exchanges);
         }
         for (subject, function) in &mut functions {
             let before = function.usage()?;
@@ -188,16 +194,16 @@ async fn warm(
             measured.events = (block + 1) * plan.block;
         }
     }
-    eprintln!("{} events for the handler and the bare function each ...", plan.soak);
+    eprintln!("{} events for the handler and the bare function each ...", plan.soak + plan.traced);
     for (subject, function) in &mut functions {
         if ![Subject::HANDLER, Subject::BARE].contains(&subject.name) {
             continue;
         }
-        for _ in 0..plan.soak {
-            function.invoke(events.delivery()).await?;
-        }
-        results.of(subject).after_soak = function.usage()?;
+        let measured = results.of(subject);
+        measured.after_soak = function.soak(events, plan.soak, false).await?;
+        measured.after_traced = function.soak(events, plan.traced, true).await?;
     }
+    results.traced = plan.traced;
     results.soak = plan.soak;
     Ok(())
 }

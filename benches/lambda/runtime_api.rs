@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,7 @@ pub(crate) struct RuntimeApi {
     events: Option<mpsc::UnboundedSender<String>>,
     steps: mpsc::UnboundedReceiver<Step>,
     serving: tokio::task::JoinHandle<()>,
+    shared: Arc<Shared>,
 }
 
 /// What the function did.
@@ -48,6 +49,8 @@ struct Shared {
     events: Mutex<mpsc::UnboundedReceiver<String>>,
     steps: mpsc::UnboundedSender<Step>,
     handed: AtomicU64,
+    /// Does each event get a trace id of its own, as on Lambda?
+    traces: AtomicBool,
 }
 
 impl RuntimeApi {
@@ -57,15 +60,20 @@ impl RuntimeApi {
         let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
         let (events, to_come) = mpsc::unbounded_channel();
         let (sender, steps) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { events: Mutex::new(to_come), steps: sender, handed: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            events: Mutex::new(to_come),
+            steps: sender,
+            handed: AtomicU64::new(0),
+            traces: AtomicBool::new(true),
+        });
         let api = axum::Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
             .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
             .route("/2018-06-01/runtime/init/error", post(error))
-            .with_state(shared);
+            .with_state(Arc::clone(&shared));
         let serving = tokio::spawn(async move { drop(axum::serve(listener, api).await) });
-        Ok(Self { address, events: Some(events), steps, serving })
+        Ok(Self { address, events: Some(events), steps, serving, shared })
     }
 
     /// Queues an event for when the function asks for one.
@@ -73,6 +81,11 @@ impl RuntimeApi {
         if let Some(events) = &self.events {
             let _ = events.send(event);
         }
+    }
+
+    /// From now on each event gets a trace id of its own, or all get the same.
+    pub(crate) fn trace(&self, each: bool) {
+        self.shared.traces.store(each, Ordering::Relaxed);
     }
 
     /// Lets the function go: whenever it asks for an event, it gets an error.
@@ -127,8 +140,8 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     header("lambda-runtime-aws-request-id", &format!("8476a536-e9f4-11e8-9739-{now:012x}"));
     header("lambda-runtime-deadline-ms", &(now + 10_000).to_string());
     header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:bench");
-    let number = shared.handed.fetch_add(1, Ordering::Relaxed);
-    let trace_id = format!("Root=1-5759e988-bd862e3fe1be{number:012x};Parent=53995c3f42cd8ad8;Sampled=0"); // its own
+    let number = shared.handed.fetch_add(u64::from(shared.traces.load(Ordering::Relaxed)), Ordering::Relaxed);
+    let trace_id = format!("Root=1-5759e988-bd862e3fe1be{number:012x};Parent=53995c3f42cd8ad8;Sampled=0");
     header("lambda-runtime-trace-id", &trace_id);
     let _ = shared.steps.send(Step::Handed(Instant::now()));
     (headers, event).into_response()

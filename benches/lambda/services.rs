@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 use momento_protos::cache_client::pubsub::pubsub_client::PubsubClient;
 use momento_protos::cache_client::pubsub::{PublishRequest, TopicValue, topic_value};
 use momento_protos::cache_client::scs_client::ScsClient;
-use momento_protos::cache_client::{ECacheResult, GetRequest};
+use momento_protos::cache_client::set_if_request::Condition;
+use momento_protos::cache_client::{ECacheResult, GetRequest, ListPushFrontRequest, SetIfRequest};
+use momento_protos::common::Absent;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +19,7 @@ use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::event::{CACHE, SIGNING_SECRET};
+use crate::event::{CACHE, SIGNING_SECRET, now};
 use crate::function::there;
 use crate::output;
 
@@ -27,6 +29,7 @@ const CLIENTS: usize = 16;
 pub(crate) struct Local {
     url: String,
     cache: ScsClient<Channel>,
+    claimed: u64,
     process: Child,
 }
 
@@ -53,7 +56,7 @@ impl Local {
             if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 let url = format!("http://127.0.0.1:{port}");
                 let cache = ScsClient::new(connect(&url).await?);
-                return Ok(Self { url, cache, process });
+                return Ok(Self { url, cache, claimed: 0, process });
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -64,8 +67,8 @@ impl Local {
         &self.url
     }
 
-    /// The time of each of some reads of the user, over one connection: what no client can do without.
-    pub(crate) async fn round_trips(&self, count: usize) -> Result<Vec<Duration>> {
+    /// The time of each of some reads of the user, over one connection.
+    pub(crate) async fn reads(&self, count: usize) -> Result<Vec<Duration>> {
         let mut cache = self.cache.clone();
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
@@ -75,6 +78,43 @@ impl Local {
         }
         Ok(times)
     }
+
+    /// The time of each of some times what an event asks for: a claim and the user side by side, then an entry pushed. By
+    /// the client that everyone uses, which does nothing else.
+    pub(crate) async fn exchanges(&mut self, count: usize) -> Result<Vec<Duration>> {
+        let (mut claims, mut users, mut lists) = (self.cache.clone(), self.cache.clone(), self.cache.clone());
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            self.claimed += 1;
+            let claim = in_cache(SetIfRequest {
+                cache_key: format!("claim/{:064}", self.claimed).into(),
+                cache_body: format!(r#"{{"state":"held","owner":"{:036}","until":{}}}"#, self.claimed, now()).into(),
+                ttl_milliseconds: 86_400_000,
+                condition: Some(Condition::Absent(Absent {})),
+            });
+            let entry = in_cache(ListPushFrontRequest {
+                list_name: "123".into(),
+                value: format!(r#"{{"id":"{:064}","comment":"comment of a benchmark","user":{{}}}}"#, self.claimed)
+                    .into(),
+                ttl_milliseconds: 86_400_000,
+                refresh_ttl: true,
+                truncate_back_to_size: 100,
+            });
+            let begin = Instant::now();
+            let (claimed, user) = tokio::join!(claims.set_if(claim), get(&mut users));
+            claimed?;
+            user?;
+            lists.list_push_front(entry).await?;
+            times.push(begin.elapsed());
+        }
+        Ok(times)
+    }
+}
+
+fn in_cache<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("cache", MetadataValue::from_static(CACHE));
+    request
 }
 
 impl Drop for Local {
@@ -89,9 +129,7 @@ async fn connect(url: &str) -> Result<Channel> {
 }
 
 async fn get(cache: &mut ScsClient<Channel>) -> Result<()> {
-    let mut request = Request::new(GetRequest { cache_key: "user/taylor".into() });
-    request.metadata_mut().insert("cache", MetadataValue::from_static(CACHE));
-    match cache.get(request).await?.into_inner().result() {
+    match cache.get(in_cache(GetRequest { cache_key: "user/taylor".into() })).await?.into_inner().result() {
         ECacheResult::Hit => Ok(()),
         _ => bail!("the user is not there"),
     }
