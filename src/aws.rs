@@ -12,22 +12,20 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_secretsmanager::config::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+#[cfg(any(feature = "publisher", feature = "relay"))]
 use tokio_rustls::rustls::RootCertStore;
 
 use crate::config::{Lookup, optional};
 use crate::connection;
 
-/// The roots that AWS's endpoints chain to: Amazon Trust Services, see <https://www.amazontrust.com/repository/>.
-const ROOTS: &[u8] = include_bytes!("aws/roots.pem");
-
 /// The configuration of a Lambda function, read as every AWS SDK reads it, from what Lambda gives: credentials, region and
 /// `AWS_ENDPOINT_URL*` in the environment. The chain of other places where a workstation may keep them is left out: linking
-/// and starting it would cost every cold start.
-pub fn lambda(lookup: Lookup<'_>) -> SdkConfig {
+/// and starting it would cost every cold start. `certificates`, as PEM, are trusted instead of those compiled in.
+pub fn lambda(lookup: Lookup<'_>, certificates: Option<&str>) -> SdkConfig {
     let region = optional(lookup, "AWS_REGION").or_else(|| optional(lookup, "AWS_DEFAULT_REGION"));
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(client::client(roots(lookup, region.as_deref())))
+        .http_client(client::client(connection::roots(certificates)))
         .region(region.map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .service_config(Endpoints::from_lookup(lookup))
@@ -47,6 +45,17 @@ pub async fn anywhere() -> SdkConfig {
         .await
 }
 
+/// Which `SSL_CERT_FILE` may replace, as everywhere.
+#[cfg(any(feature = "publisher", feature = "relay"))]
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        tracing::error!("the system has no certificates: AWS is not trusted");
+    }
+    roots
+}
+
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_millis(700))
@@ -57,24 +66,6 @@ fn timeouts() -> TimeoutConfig {
 
 fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(2)
-}
-
-/// Compiled in, since reading the system's bundle costs a third of a start; but in China AWS chains to other roots, and
-/// `SSL_CERT_FILE` names a bundle to trust instead, as everywhere.
-fn roots(lookup: Lookup<'_>, region: Option<&str>) -> RootCertStore {
-    if optional(lookup, "SSL_CERT_FILE").is_some() || region.is_some_and(|region| region.starts_with("cn-")) {
-        return system_roots(); // which looks at the variable itself
-    }
-    connection::roots(ROOTS)
-}
-
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        tracing::error!("the system has no certificates: AWS is not trusted");
-    }
-    roots
 }
 
 /// `AWS_ENDPOINT_URL` and its forms for one service.

@@ -68,7 +68,8 @@ pub struct Handler<R> {
 /// Whatever the runtime client cannot recover from.
 pub async fn run(config: HandlerConfig, reaction: impl Reaction) -> Result<(), lambda_runtime::Error> {
     let metrics = Metrics::install("handler", config.metrics.clone());
-    let handler = Handler::start(config, &crate::aws::lambda(&crate::config::env), reaction).await;
+    let aws = crate::aws::lambda(&crate::config::env, config.processing.momento.certificates.as_deref());
+    let handler = Handler::start(config, &aws, reaction).await;
     let handler = Arc::new(Handler { metrics: Arc::new(metrics), ..handler });
     let pending = Pending::default();
     let after_response = AfterResponse::new(pending.clone());

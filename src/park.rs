@@ -1,6 +1,7 @@
 //! The parking queue: where the handler puts a genuine event that it could not process, so that it is not lost when the
 //! sender does not try again. `redrive` takes it from there.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -54,14 +55,20 @@ pub struct ParkError {
 /// A queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    client: Client,
+    config: SdkConfig,
+    /// Made with the first record: that takes a fifth of what a start does, and few functions ever park an event.
+    client: OnceLock<Client>,
     url: String,
 }
 
 impl Queue {
     /// The queue at `url`. Calls nothing.
     pub fn new(config: &SdkConfig, url: impl Into<String>) -> Self {
-        Self { client: Client::new(config), url: url.into() }
+        Self { config: config.clone(), client: OnceLock::new(), url: url.into() }
+    }
+
+    fn client(&self) -> &Client {
+        self.client.get_or_init(|| Client::new(&self.config))
     }
 
     /// Parks an event, to be taken up after `delay`.
@@ -88,7 +95,7 @@ impl Queue {
     /// [`ParkError`].
     pub async fn send(&self, record: String, delay: Duration) -> Result<(), ParkError> {
         let delay = seconds(delay.min(MAX_DELAY));
-        let request = self.client.send_message().queue_url(&self.url).message_body(record).delay_seconds(delay);
+        let request = self.client().send_message().queue_url(&self.url).message_body(record).delay_seconds(delay);
         Box::pin(request.send())
             .await
             .map(drop)
@@ -100,7 +107,7 @@ impl Queue {
     /// # Errors
     /// [`ParkError`].
     pub async fn postpone(&self, receipt: &str, delay: Duration) -> Result<(), ParkError> {
-        let request = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
+        let request = self.client().change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
         let changed = request.visibility_timeout(seconds(delay)).send().await;
         changed.map(drop).map_err(|error| ParkError { call: "ChangeMessageVisibility", reason: reason(&error) })
     }

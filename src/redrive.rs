@@ -41,7 +41,7 @@ struct Redrive<R> {
 /// # Errors
 /// Whatever the runtime client cannot recover from.
 pub async fn run(config: RedriveConfig, reaction: impl Reaction) -> Result<(), lambda_runtime::Error> {
-    let aws = crate::aws::lambda(&crate::config::env);
+    let aws = crate::aws::lambda(&crate::config::env, config.processing.momento.certificates.as_deref());
     let redrive = Arc::new(Redrive {
         processor: Processor::new(config.processing, SecretsManager::new(&aws), reaction),
         queue: Queue::new(&aws, config.queue_url),

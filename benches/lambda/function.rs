@@ -121,6 +121,7 @@ impl Subject {
             ("MOMENTO_ENDPOINT_URL", local),
             ("MOMENTO_API_KEY_SECRET_NAME", "momento-api-key"),
             ("THE_SIGNING_SECRET", "momento-signing-secret"),
+            ("PARK_QUEUE_URL", "http://127.0.0.1:1/000000000000/parked"), // as it is deployed; nothing is parked here
         ]);
         if let Some(tls) = &self.tls {
             command.env("SSL_CERT_FILE", &tls.certificate);

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Uri;
 use tokio::sync::Mutex;
-use tokio_rustls::rustls::RootCertStore;
 
 use crate::connection::{self, Server};
 
@@ -57,11 +56,7 @@ impl Channel {
     /// Does not connect: the first call does. `None` where the URL names no server. `certificates`, as PEM, are trusted instead
     /// of those compiled in.
     pub(super) fn new(url: &Uri, certificates: Option<&str>) -> Option<Self> {
-        let roots = || match certificates {
-            Some(pem) => connection::roots(pem.as_bytes()),
-            None => RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        };
-        let server = Server::of(url, || connection::tls(roots(), b"h2"))?;
+        let server = Server::of(url, || connection::tls(connection::roots(certificates), b"h2"))?;
         Some(Self { server, kept: Mutex::default() })
     }
 
