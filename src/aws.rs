@@ -11,9 +11,8 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_secretsmanager::config::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_types::retry::ReconnectMode;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
-#[cfg(any(feature = "publisher", feature = "relay"))]
-use tokio_rustls::rustls::RootCertStore;
 
 use crate::config::{Lookup, optional};
 use crate::connection;
@@ -34,26 +33,17 @@ pub fn lambda(lookup: Lookup<'_>, certificates: Option<&str>) -> SdkConfig {
         .build()
 }
 
-/// The configuration of a program at a terminal or in a container: from wherever an AWS SDK looks.
+/// The configuration of a program at a terminal or in a container: from wherever an AWS SDK looks, except that a profile with
+/// single sign-on or a process for its credentials needs `aws configure export-credentials` first. `certificates`, as PEM,
+/// are trusted instead of those compiled in.
 #[cfg(any(feature = "publisher", feature = "relay"))]
-pub async fn anywhere() -> SdkConfig {
+pub async fn anywhere(certificates: Option<&str>) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
-        .http_client(client::client(system_roots()))
+        .http_client(client::client(connection::roots(certificates)))
         .timeout_config(timeouts())
         .retry_config(retries())
         .load()
         .await
-}
-
-/// Which `SSL_CERT_FILE` may replace, as everywhere.
-#[cfg(any(feature = "publisher", feature = "relay"))]
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        tracing::error!("the system has no certificates: AWS is not trusted");
-    }
-    roots
 }
 
 fn timeouts() -> TimeoutConfig {
@@ -65,7 +55,8 @@ fn timeouts() -> TimeoutConfig {
 }
 
 fn retries() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(2)
+    let retries = RetryConfig::standard().with_max_attempts(2);
+    retries.with_reconnect_mode(ReconnectMode::ReuseAllConnections) // each request has its own: there is none to mark as bad
 }
 
 /// `AWS_ENDPOINT_URL` and its forms for one service.
@@ -106,7 +97,7 @@ pub(crate) fn reason<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Stri
         (Some(code), _) => code.to_owned(),
         (None, SdkError::TimeoutError(_)) => "no answer in time".to_owned(),
         (None, SdkError::DispatchFailure(failure)) => match failure.as_connector_error() {
-            Some(error) if error.is_io() => "cannot connect".to_owned(),
+            Some(error) if error.is_io() => "no connection, or it broke".to_owned(),
             Some(error) if error.is_timeout() => "no answer in time".to_owned(),
             _ => "cannot send the request (are there AWS credentials and a region?)".to_owned(),
         },

@@ -34,6 +34,7 @@ impl Server {
         Some(Self { host, port, tls })
     }
 
+    /// Tries the host's addresses one after another: a function has one way out, and a caller has a deadline.
     pub(crate) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;

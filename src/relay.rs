@@ -94,7 +94,7 @@ pub enum Error {
 /// let mut settings = Config::read(Some("relay.toml".as_ref()), &config::env)?;
 /// settings.check()?;
 /// let listener = listen(&settings).await?;
-/// run(listener, settings, &aws::anywhere().await, std::future::pending()).await?;
+/// run(listener, settings, &aws::anywhere(None).await, std::future::pending()).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -1,5 +1,6 @@
-//! HTTP/1.1 for the AWS clients of a function, with a connection for each request: a function has few, and a connection that
-//! was kept may have died while the function was frozen.
+//! HTTP/1.1 for the AWS clients, with a connection for each request: a function has few, a relay one in five minutes, and a
+//! connection that was kept may have died while the function was frozen. Where every event must be parked, each pays
+//! for a handshake, resumed from the one before.
 //!
 //! The SDK's own client brings a pool, a second HTTP/2 and a second way to TLS: 0.3 MB that every cold start would read.
 
@@ -63,7 +64,7 @@ impl Connector {
     fn address(&self, mut request: Request<SdkBody>) -> Result<(Server, Request<SdkBody>), BoxError> {
         let url = request.uri();
         let server = Server::of(url, || Arc::clone(&self.tls)).ok_or("no host in the URL")?;
-        let host = HeaderValue::from_str(url.authority().ok_or("no host in the URL")?.as_str())?;
+        let host = HeaderValue::from_str(&host(url).ok_or("no host in the URL")?)?;
         let path = url.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         request.headers_mut().insert(header::HOST, host);
         *request.uri_mut() = Uri::from(path);
@@ -82,6 +83,12 @@ impl Connector {
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(ConnectorError::io)?;
         Ok(Response::from_parts(head, body.to_bytes().into()))
     }
+}
+
+/// As it is signed: with a port only where it is not the scheme's own.
+fn host(url: &Uri) -> Option<String> {
+    let (host, own) = (url.host()?, if url.scheme_str() == Some("https") { 443 } else { 80 });
+    Some(url.port_u16().filter(|port| *port != own).map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 #[cfg(test)]
@@ -127,6 +134,23 @@ mod tests {
         assert!(lines.contains(&"content-length: 6") && lines.contains(&"x-one: 1"), "{lines:?}");
         let answer = answer.unwrap();
         assert_eq!((answer.status().as_u16(), answer.body().bytes()), (201, Some(&b"{}"[..])));
+    }
+
+    #[test]
+    fn a_host_has_a_port_only_where_it_is_not_the_schemes_own() {
+        for (url, expected) in [
+            ("https://sqs.us-east-1.amazonaws.com/a", "sqs.us-east-1.amazonaws.com"),
+            ("https://vpce.example.com:443", "vpce.example.com"),
+            ("http://vpce.example.com:80/", "vpce.example.com"),
+            ("https://vpce.example.com:80/", "vpce.example.com:80"),
+            ("http://user:word@127.0.0.1:8080", "127.0.0.1:8080"),
+            ("http://[::1]:8080/", "[::1]:8080"),
+        ] {
+            let request = Request::get(url).body(SdkBody::empty()).unwrap();
+            let (_, request) = connector(SECOND).address(request).unwrap();
+            assert_eq!(request.headers()[header::HOST], expected);
+            assert_eq!(request.uri(), if url.ends_with('a') { "/a" } else { "/" });
+        }
     }
 
     #[tokio::test]

@@ -128,13 +128,13 @@ impl Calls {
         let mut again = 1..attempts;
         let answer = loop {
             match self.bounded(self.exchange(method.path, &cache, message.clone())).await {
-                Some(Err(Failure::Broken(_))) if again.next().is_some() => {}
+                Some(Err(Failure::Broken)) if again.next().is_some() => {}
                 answer => break answer,
             }
         };
         match answer {
             Some(Ok(answer)) => method.decode(&answer).map_err(failed),
-            Some(Err(Failure::Broken(_))) => Err(failed(Code::Unavailable)),
+            Some(Err(Failure::Broken)) => Err(failed(Code::Unavailable)),
             // The service keeps the same deadline as we do, and may be the first to notice.
             None | Some(Err(Failure::Status(Code::DeadlineExceeded))) => {
                 Err(Error::TimedOut { call: method.name, deadline: self.deadline })

@@ -4,7 +4,6 @@
 //! the answer. Here a call goes straight to `h2`, which needs one task for all of them: all that is asked for at once
 //! leaves in one packet.
 
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use h2::client::{Builder, SendRequest};
 use http::Uri;
 use tokio::sync::Mutex;
 
+use super::unary::Failure;
 use crate::connection::{self, Server};
 
 /// How much of an answer may be under way, in bytes: as much as hyper's client allows.
@@ -21,15 +21,6 @@ const WINDOW: u32 = 2 * 1024 * 1024;
 /// alive, and what lies on the way may forget it without a word: AWS's load balancers after 60 s, its NAT gateways after
 /// 350 s. A call would then wait for nothing until its deadline.
 const IDLE: Duration = Duration::from_secs(50);
-
-/// The connection broke, or there was none to be had.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
-    #[error("cannot connect")]
-    Connect(#[from] io::Error),
-    #[error("the connection broke")]
-    Http2(#[from] h2::Error),
-}
 
 pub(super) struct Channel {
     server: Server,
@@ -61,7 +52,7 @@ impl Channel {
     }
 
     /// Connects where there is no connection that works. Whoever comes meanwhile waits for the same one.
-    pub(super) async fn connect(&self) -> Result<SendRequest<Bytes>, Broken> {
+    pub(super) async fn connect(&self) -> Result<SendRequest<Bytes>, Failure> {
         let mut kept = self.kept.lock().await;
         let sender = match kept.take().filter(|kept| !kept.is_idle()) {
             Some(Kept { sender, .. }) => sender.ready().await.ok(),
@@ -82,8 +73,11 @@ impl Channel {
         }
     }
 
-    async fn open(&self) -> Result<SendRequest<Bytes>, Broken> {
-        let stream = self.server.connect().await?;
+    async fn open(&self) -> Result<SendRequest<Bytes>, Failure> {
+        let stream = self.server.connect().await.map_err(|error| {
+            tracing::warn!(%error, "cannot connect to Momento");
+            Failure::Broken
+        })?;
         let mut builder = Builder::new();
         builder.enable_push(false).initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
         let (sender, connection) = builder.handshake(stream).await?;

@@ -136,7 +136,7 @@ async fn account(lookup: Lookup<'_>, config: &MomentoConfig) -> anyhow::Result<M
     let key = if let Some(key) = optional(lookup, "MOMENTO_API_KEY") {
         key.into()
     } else if let Some(name) = optional(lookup, "MOMENTO_API_KEY_SECRET_NAME") {
-        SecretsManager::new(&crate::aws::anywhere().await).current(&name).await?
+        SecretsManager::new(&crate::aws::anywhere(config.certificates.as_deref()).await).current(&name).await?
     } else {
         anyhow::bail!("no Momento API key: set MOMENTO_API_KEY, or MOMENTO_API_KEY_SECRET_NAME to a secret's name")
     };

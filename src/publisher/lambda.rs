@@ -65,8 +65,8 @@ impl Function {
         const EXPECTED: &str = "the name or ARN of the secret that holds the Momento API key";
         let name = config::required(lookup, "MOMENTO_API_KEY_SECRET_NAME", EXPECTED)?;
         let (momento, secrets) = (MomentoConfig::from_lookup(lookup)?, SecretsConfig::from_lookup(lookup)?);
-        let api_key =
-            ApiKey::new(SecretsManager::new(&crate::aws::anywhere().await), name, momento.clone(), CALL, &secrets);
+        let manager = SecretsManager::new(&crate::aws::anywhere(momento.certificates.as_deref()).await);
+        let api_key = ApiKey::new(manager, name, momento.clone(), CALL, &secrets);
         Ok(Self { api_key, publisher: Publisher::new(momento) })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
 use super::backoff::Backoff;
@@ -49,7 +49,11 @@ impl Account {
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .keep_alive_while_idle(true);
             if url.starts_with("https://") {
-                endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots())?;
+                let tls = ClientTlsConfig::new();
+                endpoint = endpoint.tls_config(match credentials.certificates() {
+                    Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                    None => tls.with_webpki_roots(),
+                })?;
             }
             Ok(endpoint.connect_lazy())
         };

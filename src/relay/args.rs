@@ -89,13 +89,15 @@ impl Cli {
     /// What a person at a terminal should read.
     pub async fn execute(self, lookup: Lookup<'_>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut config = self.options.config(lookup)?;
+        let certificates = config.account.momento.certificates.clone();
+        let aws = aws::anywhere(certificates.as_deref());
         match self.command.unwrap_or(Command::Run) {
             Command::Run => {
                 config.check()?;
-                let running = async { run(listen(&config).await?, config, &aws::anywhere().await, stop).await };
+                let running = async { run(listen(&config).await?, config, &aws.await, stop).await };
                 running.await.context("the relay did not start")
             }
-            Command::Check => check::check(config, &aws::anywhere().await, &mut std::io::stdout()).await,
+            Command::Check => check::check(config, &aws.await, &mut std::io::stdout()).await,
             Command::Dlq(letters) => letters.execute(config, &mut std::io::stdout()).await,
         }
     }

@@ -25,7 +25,7 @@ struct InMomento<'a> {
 }
 
 pub(super) async fn execute(letters: Letters, config: &Config, out: &mut impl Write) -> anyhow::Result<()> {
-    let aws = aws::anywhere().await;
+    let aws = aws::anywhere(config.account.momento.certificates.as_deref()).await;
     let manager = SecretsManager::new(&aws);
     let account = account(config, &manager).await?;
     let momento = InMomento { config, aws, manager, account };
