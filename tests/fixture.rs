@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_lambda_events::lambda_function_urls::LambdaFunctionUrlResponse;
-use aws_sdk_secretsmanager::config::Credentials;
+use aws_sdk_secretsmanager::config::{Credentials, SharedHttpClient};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lambda_runtime::Context;
@@ -37,12 +37,17 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
+/// How the functions reach AWS.
+pub(crate) fn http_client() -> SharedHttpClient {
+    momento_webhook::aws::lambda(&|_| None, None).http_client().unwrap()
+}
+
 /// The AWS configuration that finds every service at `url`.
 pub(crate) async fn aws(url: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(http_client())
         .endpoint_url(url)
         .load()
         .await

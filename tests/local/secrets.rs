@@ -7,6 +7,7 @@ use aws_sdk_secretsmanager::{
 use momento::CredentialProvider;
 
 use super::{CACHE, KEY, caches, credentials, start};
+use crate::fixture;
 use crate::stack::{self, Local};
 
 pub(super) fn client(local: &Local) -> Client {
@@ -15,7 +16,7 @@ pub(super) fn client(local: &Local) -> Client {
         .endpoint_url(&local.url)
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("key", "secret", None, None, "tests"))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(fixture::http_client())
         .retry_config(RetryConfig::disabled())
         .build();
     Client::from_conf(config)
