@@ -1,6 +1,6 @@
 //! HTTP/1.1 for the AWS clients, with a connection for each request: a function has few, a relay one in five minutes, and a
 //! connection that was kept may have died while the function was frozen. Where every event must be parked, each pays
-//! for a handshake, resumed from the one before.
+//! for a handshake.
 //!
 //! The SDK's own client brings a pool, a second HTTP/2 and a second way to TLS: 0.3 MB that every cold start would read.
 

@@ -1,7 +1,7 @@
 //! A unary call as gRPC puts it into HTTP/2: one message there, one back, and a status. See
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 //!
-//! tonic's client does the same for every kind of call and any transport, at twice the instructions.
+//! tonic's client does the same for every kind of call and any transport, at one and a half times the instructions.
 
 use std::marker::PhantomData;
 
